@@ -1,0 +1,40 @@
+"""What every room shares: addresses, the core contract, timers, errors. Knows nothing else."""
+
+from natwalk.core.address import Address, IPAddress
+from natwalk.core.canonical import Reach, canonical, reach
+from natwalk.core.contract import Core, Drops, Outbox, Path, RandomBytes, Transmit
+from natwalk.core.errors import (
+    ErrorResponse,
+    IntegrityError,
+    LocalProtocolError,
+    MalformedMessage,
+    NatError,
+    ProtocolError,
+    RemoteProtocolError,
+    TransactionTimeout,
+)
+from natwalk.core.timers import Timers, earliest
+
+__all__ = [
+    "Address",
+    "Core",
+    "Drops",
+    "ErrorResponse",
+    "IPAddress",
+    "IntegrityError",
+    "LocalProtocolError",
+    "MalformedMessage",
+    "NatError",
+    "Outbox",
+    "Path",
+    "ProtocolError",
+    "RandomBytes",
+    "Reach",
+    "RemoteProtocolError",
+    "Timers",
+    "TransactionTimeout",
+    "Transmit",
+    "canonical",
+    "earliest",
+    "reach",
+]
