@@ -85,6 +85,8 @@ def _canonical_text(host: str) -> str:
         ip = ip_address(host)
     except ValueError:
         raise ValueError(f"{host!r} is not an IP address") from None
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        return f"::ffff:{ip.ipv4_mapped}"  # str() spells it in two ways, by Python version
     return str(ip)
 
 
