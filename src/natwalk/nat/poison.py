@@ -1,0 +1,42 @@
+"""Ports an early inbound probe has made unusable towards its sender."""
+
+from __future__ import annotations
+
+from natwalk.core import Address
+
+
+class Poison:
+    """(external address, remote address) pairs occupied until a time; bounded, the oldest gives way."""
+
+    LIMIT = 4096
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._until: dict[tuple[Address, Address], float] = {}
+
+    def add(self, external: Address, remote: Address, now: float) -> None:
+        """Note a probe from ``remote`` to ``external`` that nothing let in."""
+        self._until.pop((external, remote), None)
+        self._prune(now)
+        if len(self._until) >= self.LIMIT:
+            del self._until[next(iter(self._until))]
+        self._until[external, remote] = now + self._timeout
+
+    def holds(self, external: Address, remote: Address, now: float) -> bool:
+        """Whether ``external`` may not be used towards ``remote`` at ``now``."""
+        until = self._until.get((external, remote))
+        return until is not None and now < until
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._until.clear()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def _prune(self, now: float) -> None:
+        # One timeout for all and re-entry at the end: the order of the dict is the order of expiry.
+        for pair, until in list(self._until.items()):
+            if until > now:
+                break
+            del self._until[pair]
