@@ -1,0 +1,355 @@
+"""All ways to one peer: start on what works first, move to the best, notice death, repair.
+
+A generation is one ICE session (RFC 8445 §9 calls the next one an ICE restart) with sockets of its own, so
+that a repair never depends on mappings a NAT has forgotten. At most two live at a time: the one that carries
+data and the one that is being tried.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from natwalk.core import (
+    Address,
+    Drops,
+    LocalProtocolError,
+    Outbox,
+    Path,
+    RandomBytes,
+    Timers,
+    Transmit,
+    earliest,
+)
+from natwalk.ice import Candidate, IceConfig, IceParameters, PairInfo
+from natwalk.path import events as ev
+from natwalk.path.explain import MappingView, why_direct, why_not_direct
+from natwalk.path.fragment import MARK, Fragmenter, Reassembler
+from natwalk.path.generation import Generation
+from natwalk.path.liveness import Liveness, Verdict
+
+REPAIR_LIMIT: Final = 45.0
+"""Seconds a lost path may take to come back before there is none."""
+REPAIR_RETRY: Final = 8.0
+"""Seconds one repair attempt gets before the next generation starts."""
+SETTLE_LIMIT: Final = 0.25
+"""Seconds the first path waits for its MTU at most."""
+MAX_GENERATION: Final = 1 << 16
+
+
+class _Timer(Enum):
+    SETTLE = auto()
+    REPAIR_RETRY = auto()
+    REPAIR_LIMIT = auto()
+
+
+class PathManager:
+    """Every path to one peer, behind one ``send`` and one stream of events (a :class:`natwalk.core.Core`)."""
+
+    def __init__(self, config: IceConfig, *, controlling: bool, random_bytes: RandomBytes) -> None:
+        self._config = config
+        self._controlling = controlling
+        self._random_bytes = random_bytes
+        self._events: Outbox[ev.PathEvent] = Outbox()
+        self._out: Outbox[Transmit] = Outbox()
+        self._timers: Timers[_Timer] = Timers()
+        self._current: Generation | None = None
+        self._next: Generation | None = None
+        self._liveness = Liveness()
+        self._fragmenter = Fragmenter()
+        self._reassembler = Reassembler()
+        self._ready = False
+        self._closed = False
+        self.drops = Drops()
+        self.info: ev.PathInfo | None = None
+        self.peer_mapping = MappingView.UNKNOWN
+
+    # --- what the owner says -------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin generation 0."""
+        if self._current is not None:
+            raise LocalProtocolError("the path was started already")
+        self._current = self._begin(0)
+
+    def add_local_address(self, generation: int, address: Address, now: float) -> None:
+        """A socket of ``generation`` is bound to ``address``."""
+        if (gen := self._find(generation)) is not None:
+            gen.agent.add_local_address(address, now)
+            gen.locals.add(address)
+            self._service(now)
+
+    def end_of_local_addresses(self, generation: int, now: float) -> None:
+        """All sockets of ``generation`` have been given."""
+        if (gen := self._find(generation)) is not None:
+            gen.agent.end_of_local_addresses(now)
+            self._service(now)
+
+    def set_remote_parameters(self, generation: int, parameters: IceParameters, now: float) -> None:
+        """The peer's credentials for ``generation``; a newer generation than ours begins a repair here too."""
+        newest = self._next or self._current
+        if newest is not None and newest.number < generation <= MAX_GENERATION:
+            self._restart_as(generation)
+        if (gen := self._find(generation)) is not None and not gen.described:
+            gen.described = True
+            gen.agent.set_remote_parameters(parameters, now)
+            self._service(now)
+
+    def add_remote_candidate(self, generation: int, candidate: Candidate, now: float) -> None:
+        """A candidate of the peer's; those of a generation that is over are ignored."""
+        if (gen := self._find(generation)) is not None:
+            gen.agent.add_remote_candidate(candidate, now)
+            self._service(now)
+
+    def end_of_remote_candidates(self, generation: int, now: float) -> None:
+        """The peer has no more candidates in ``generation``."""
+        if (gen := self._find(generation)) is not None:
+            gen.agent.end_of_remote_candidates(now)
+            self._service(now)
+
+    def suspect(self, now: float) -> None:
+        """Something outside says the peer may be gone: ask it on the path in use, at once."""
+        if self.info is not None:
+            self._liveness.suspect(now)
+
+    def send(self, datagram: bytes, now: float) -> None:
+        """Send one datagram on the path in use; dropped, with a reason, while there is none."""
+        self.send_many([datagram], now)
+
+    def send_many(self, datagrams: list[bytes], now: float) -> None:
+        """Send ``datagrams`` in order on the path in use."""
+        gen = self._current
+        pair = None if gen is None else gen.pair
+        if gen is None or pair is None:
+            self.drops.add("no path to send on")
+            return
+        self._liveness.sent(now)
+        mtu = gen.mtu(pair.id)
+        route = gen.routes.get(pair.id)
+        for datagram in datagrams:
+            pieces = [datagram] if len(datagram) <= mtu else self._fragmenter.split(datagram, mtu)
+            for piece in pieces:
+                if route is not None:
+                    self._out.put(Transmit(piece, route))
+                else:
+                    gen.agent.send(piece, now, pair.id)
+
+    def close(self, now: float) -> None:
+        """Stop everything; TURN allocations are given back."""
+        self._closed = True
+        self._timers.clear()
+        for gen in self._generations():
+            gen.agent.close(now)
+            self._events.put(ev.SocketsReleased(gen.number))
+
+    # --- the contract of a core ------------------------------------------------------------------------
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> None:
+        """Take a datagram: an application's from a validated pair, or a message of ICE or TURN."""
+        for gen in self._generations():
+            if path.local in gen.locals:
+                if path in gen.accepted and datagram and datagram[0] > 3:
+                    self._accept(gen, datagram)
+                else:
+                    gen.agent.receive(datagram, path, now)
+                    self._service(now)
+                return
+        self.drops.add("no generation has that socket")
+
+    def accepts(self, path: Path) -> bool:
+        """True when application data from ``path`` may bypass ICE: the pair was validated."""
+        return any(path in gen.accepted for gen in self._generations())
+
+    def handle_timeout(self, now: float) -> None:
+        """Run what is due in every generation and here."""
+        for gen in self._generations():
+            gen.agent.handle_timeout(now)
+        for timer in self._timers.due(now):
+            self._on_timer(timer, now)
+        self._judge(now)
+        self._service(now)
+
+    def poll_transmit(self) -> Transmit | None:
+        """The next datagram to send, or None."""
+        if (transmit := self._out.poll()) is not None:
+            return transmit
+        for gen in self._generations():
+            if (transmit := gen.agent.poll_transmit()) is not None:
+                return transmit
+        return None
+
+    def poll_event(self) -> ev.PathEvent | None:
+        """The next event, or None."""
+        return self._events.poll()
+
+    def next_timeout(self) -> float | None:
+        """When ``handle_timeout`` is wanted, or None."""
+        return earliest(
+            self._timers.next_timeout(),
+            self._liveness.next_timeout(),
+            *(gen.agent.next_timeout() for gen in self._generations()),
+        )
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    def _generations(self) -> tuple[Generation, ...]:
+        return tuple(gen for gen in (self._current, self._next) if gen is not None)
+
+    def _find(self, number: int) -> Generation | None:
+        return next((gen for gen in self._generations() if gen.number == number), None)
+
+    def _begin(self, number: int) -> Generation:
+        gen = Generation(number, self._config, controlling=self._controlling, random_bytes=self._random_bytes)
+        self._events.put(ev.LocalDescription(number, gen.agent.local_parameters))
+        self._events.put(ev.SocketsWanted(number))
+        return gen
+
+    def _restart_as(self, number: int) -> None:
+        if self._next is not None:
+            self._events.put(ev.SocketsReleased(self._next.number))
+        self._next = self._begin(number)
+
+    def _accept(self, gen: Generation, datagram: bytes) -> None:
+        if gen is self._current:
+            self._liveness.received()
+        if datagram[0] == MARK:
+            whole = self._reassembler.add(datagram)
+            if whole is None:
+                return
+            datagram = whole
+        self._events.put(ev.Received(datagram))
+
+    def _service(self, now: float) -> None:
+        """Take every agent's events until there are none."""
+        for gen in self._generations():
+            while (notice := gen.poll(now)) is not None:
+                match notice:
+                    case bytes():
+                        self._accept(gen, notice)
+                    case ev.CheckResult(ok=True):
+                        self._events.put(notice)
+                        if gen is self._current:
+                            self._liveness.received()
+                    case _:
+                        self._events.put(notice)
+            if gen.alive_since_poll and gen is self._current:
+                self._liveness.received()
+        self._promote(now)
+        self._update(now)
+
+    def _promote(self, now: float) -> None:
+        """Let the generation that is being tried take over once it has a pair to send on."""
+        gen, old = self._next, self._current
+        if gen is None or gen.pair is None:
+            return
+        if old is not None:
+            old.agent.close(now)
+            while (transmit := old.agent.poll_transmit()) is not None:
+                self._out.put(transmit)
+            self._events.put(ev.SocketsReleased(old.number))
+        self._current, self._next = gen, None
+        self._timers.cancel(_Timer.REPAIR_RETRY)
+        self._timers.cancel(_Timer.REPAIR_LIMIT)
+
+    def _update(self, now: float) -> None:
+        """Bring ``info`` and its events up to date with the pair in use."""
+        gen = self._current
+        if gen is None or self._closed:
+            return
+        pair = gen.pair
+        if pair is None:
+            self._without_path(gen, now)
+            return
+        if self.info is None:
+            self._timers.cancel(_Timer.REPAIR_RETRY)
+            self._timers.cancel(_Timer.REPAIR_LIMIT)
+        info = self._describe(gen, pair)
+        if not self._ready:
+            if not gen.settled(pair.id):
+                if self._timers.get(_Timer.SETTLE) is None:
+                    self._timers.set(_Timer.SETTLE, now + SETTLE_LIMIT)
+                return
+            self._get_ready(info)
+        elif info != self.info:
+            visible = self.info is None or (info.local, info.remote, info.mtu, info.reason) != (
+                self.info.local,
+                self.info.remote,
+                self.info.mtu,
+                self.info.reason,
+            )
+            self.info = info
+            if visible:
+                self._liveness.received()
+                self._events.put(ev.PathChanged(info))
+
+    def _get_ready(self, info: ev.PathInfo) -> None:
+        self._timers.cancel(_Timer.SETTLE)
+        self._ready = True
+        self.info = info
+        self._events.put(ev.PathReady(info))
+
+    def _describe(self, gen: Generation, pair: PairInfo) -> ev.PathInfo:
+        relayed = gen.is_relayed(pair)
+        reason = (
+            why_not_direct(gen.agent.pairs, self._config.policy, gen.mapping, self.peer_mapping)
+            if relayed
+            else why_direct(pair)
+        )
+        return ev.PathInfo(
+            kind=ev.PathKind.RELAY if relayed else ev.PathKind.DIRECT,
+            local=pair.local.address,
+            remote=pair.remote.address,
+            local_type=pair.local.type.value,
+            remote_type=pair.remote.type.value,
+            rtt=pair.rtt,
+            mtu=gen.mtu(pair.id),
+            reason=reason,
+        )
+
+    def _without_path(self, gen: Generation, now: float) -> None:
+        if self.info is not None:
+            self.info = None
+            self._events.put(ev.PathLost(gen.trouble or "the path stopped answering"))
+            self._timers.set(_Timer.REPAIR_LIMIT, now + REPAIR_LIMIT)
+            self._repair(now)
+        elif gen.failed is not None and not self._ready and self._next is None:
+            self._give_up(self._explain_failure(gen))
+
+    def _repair(self, now: float) -> None:
+        newest = self._next or self._current
+        if newest is not None and not self._closed:
+            self._restart_as(newest.number + 1)
+            self._timers.set(_Timer.REPAIR_RETRY, now + REPAIR_RETRY)
+
+    def _explain_failure(self, gen: Generation) -> str:
+        why = why_not_direct(gen.agent.pairs, self._config.policy, gen.mapping, self.peer_mapping)
+        return f"{why}; {gen.failed}" if gen.failed else why
+
+    def _give_up(self, reason: str) -> None:
+        self._closed = True
+        self._timers.clear()
+        self._events.put(ev.NoPath(reason))
+
+    def _judge(self, now: float) -> None:
+        """Ask a path that went quiet, and leave it when it stays so."""
+        verdict = self._liveness.handle_timeout(now)
+        gen = self._current
+        if verdict is Verdict.FINE or gen is None or gen.pair is None:
+            return
+        if verdict is Verdict.ASK:
+            gen.ask(now)
+        else:
+            gen.declare_dead(gen.pair.id)
+
+    def _on_timer(self, timer: _Timer, now: float) -> None:
+        gen = self._current
+        match timer:
+            case _Timer.SETTLE:
+                if gen is not None and gen.pair is not None and not self._ready:
+                    self._get_ready(self._describe(gen, gen.pair))
+            case _Timer.REPAIR_RETRY:
+                if self.info is None:
+                    self._repair(now)
+            case _Timer.REPAIR_LIMIT:
+                if self.info is None:
+                    self._give_up("the path was lost and could not be repaired")
