@@ -86,7 +86,7 @@ class PathManager:
             self._service(now)
 
     def set_remote_parameters(self, generation: int, parameters: IceParameters, now: float) -> None:
-        """The peer's credentials for ``generation``; a newer generation than ours begins a repair here too."""
+        """The peer's credentials for ``generation``; one newer than ours begins a repair here too."""
         newest = self._next or self._current
         if newest is not None and newest.number < generation <= MAX_GENERATION:
             self._restart_as(generation)

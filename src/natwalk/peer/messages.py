@@ -57,7 +57,7 @@ class NatReport(msgspec.Struct, frozen=True, tag="nat"):
 
 
 class Farewell(msgspec.Struct, frozen=True, tag="bye"):
-    """This side stops, and why."""
+    """Whoever sends it stops, and says why."""
 
     reason: Text = ""
 
