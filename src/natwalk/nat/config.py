@@ -73,8 +73,8 @@ class WhenFull(Enum):
 class NatConfig:
     """Everything a :class:`~natwalk.nat.Nat` is told.
 
-    Times are in seconds. Raises ValueError when it asks the impossible. ``public_addresses`` may stay empty in a
-    preset; :meth:`at` fills it in.
+    Times are in seconds. Raises ValueError when it asks the impossible. ``public_addresses`` may stay empty
+    in a preset; :meth:`at` fills it in.
     """
 
     mapping: Mapping = Mapping.ENDPOINT_INDEPENDENT

@@ -1,1 +1,37 @@
-"""sim."""
+"""The internet in a process: hosts, links, routers and NATs on a virtual clock, driving the real cores.
+
+The simulator is no core: it may use ``random.Random`` with a seed, which gives each host the ``random_bytes``
+its cores need. It never reads a clock and never touches a socket. Same seed, same trace, byte for byte.
+"""
+
+from natwalk.sim.channel import Channel, ChannelEnd
+from natwalk.sim.clock import START, Alarm, Clock, SimulationError
+from natwalk.sim.driver import Driver, MessageCore, attach
+from natwalk.sim.host import Host, SimSocket
+from natwalk.sim.link import LADDER, Link, LinkConfig, Pipe
+from natwalk.sim.network import Network
+from natwalk.sim.router import Router
+from natwalk.sim.trace import Happening, Record, Trace
+
+__all__ = [
+    "LADDER",
+    "START",
+    "Alarm",
+    "Channel",
+    "ChannelEnd",
+    "Clock",
+    "Driver",
+    "Happening",
+    "Host",
+    "Link",
+    "LinkConfig",
+    "MessageCore",
+    "Network",
+    "Pipe",
+    "Record",
+    "Router",
+    "SimSocket",
+    "SimulationError",
+    "Trace",
+    "attach",
+]

@@ -1,0 +1,101 @@
+"""Routers: they know who is inside, send the rest outside, and ask their middlebox about what crosses."""
+
+from __future__ import annotations
+
+from natwalk.core import Drops
+from natwalk.nat import Dropped, Middlebox, Packet, Side
+from natwalk.sim.clock import Clock
+from natwalk.sim.link import Pipe
+from natwalk.sim.trace import Happening, Trace
+
+
+class Router:
+    """One router, with a NAT or a firewall in it or nothing. Make it by :meth:`Network.router`.
+
+    Packets between two inside nodes never meet the middlebox, as on a LAN. Without an uplink it is the core
+    of the internet: what is not inside has no route.
+    """
+
+    def __init__(self, name: str, clock: Clock, trace: Trace, box: Middlebox | None) -> None:
+        self.name = name
+        self.box = box
+        self.drops = Drops()
+        self._clock = clock
+        self._trace = trace
+        self._routes: dict[str, Pipe] = {}
+        self._uplink: Pipe | None = None
+
+    def route(self, address: str, pipe: Pipe) -> None:
+        """Send packets for ``address`` inwards along ``pipe``."""
+        self._routes[address] = pipe
+
+    def unroute(self, address: str) -> None:
+        """Forget where ``address`` is."""
+        self._routes.pop(address, None)
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The addresses it reaches inwards."""
+        return tuple(self._routes)
+
+    def plug(self, address: str, uplink: Pipe) -> None:
+        """Connect it outwards; its own ``address`` is its middlebox's business."""
+        self._uplink = uplink
+
+    def unplug(self, address: str) -> None:
+        """Disconnect it outwards."""
+        self._uplink = None
+
+    def reboot(self) -> None:
+        """Lose the state of the middlebox."""
+        self._trace.add(self._clock.now, Happening.SCENARIO, self.name, 0, None, "reboot")
+        if self.box is not None:
+            self.box.reset(self._clock.now)
+
+    def from_inside(self, packet: Packet, serial: int) -> None:
+        """Forward a packet that came from an inside node."""
+        if packet.destination.host in self._routes:
+            self._inwards(packet, serial)
+        elif self.box is None:
+            self._outwards(packet, serial)
+        else:
+            self._judge(packet, serial, Side.EXTERNAL)
+
+    def receive(self, packet: Packet, serial: int) -> None:
+        """Forward a packet that came from the uplink."""
+        if self.box is None:
+            self._inwards(packet, serial)
+        else:
+            self._judge(packet, serial, Side.INTERNAL)
+
+    def _judge(self, packet: Packet, serial: int, towards: Side) -> None:
+        assert self.box is not None
+        now = self._clock.now
+        verdict = (self.box.outbound if towards is Side.EXTERNAL else self.box.inbound)(packet, now)
+        if isinstance(verdict, Dropped):
+            self._drop(packet, serial, verdict.reason.value)
+            return
+        if verdict.packet is not packet and self._trace.enabled:
+            before = f"{packet.source} -> {packet.destination}"
+            self._trace.add(now, Happening.TRANSLATE, self.name, serial, verdict.packet, before)
+        if verdict.side is Side.EXTERNAL:
+            self._outwards(verdict.packet, serial)
+        else:
+            self._inwards(verdict.packet, serial)
+
+    def _inwards(self, packet: Packet, serial: int) -> None:
+        pipe = self._routes.get(packet.destination.host)
+        if pipe is None:
+            self._drop(packet, serial, "no route")
+        else:
+            pipe.send(packet, serial)
+
+    def _outwards(self, packet: Packet, serial: int) -> None:
+        if self._uplink is None:
+            self._drop(packet, serial, "no route")
+        else:
+            self._uplink.send(packet, serial)
+
+    def _drop(self, packet: Packet, serial: int, why: str) -> None:
+        self.drops.add(why)
+        self._trace.add(self._clock.now, Happening.DROP, self.name, serial, packet, why)
