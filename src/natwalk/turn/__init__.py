@@ -10,16 +10,45 @@ from natwalk.turn.client_events import (
     PermissionDenied,
     TurnClientEvent,
 )
+from natwalk.turn.config import TurnConfig, TurnLimits
 from natwalk.turn.credentials import rest_credentials
+from natwalk.turn.policy import Denial, PeerPolicy
+from natwalk.turn.server import TurnServer, TurnStats
+from natwalk.turn.server_events import (
+    AllocationCreated,
+    AllocationEnded,
+    Counters,
+    EndReason,
+    FlowAdded,
+    FlowRemoved,
+    RelayReleased,
+    RelayWanted,
+    TurnServerEvent,
+)
 
 __all__ = [
     "Allocated",
+    "AllocationCreated",
+    "AllocationEnded",
     "AllocationFailed",
     "AllocationLost",
     "Closed",
+    "Counters",
+    "Denial",
+    "EndReason",
+    "FlowAdded",
+    "FlowRemoved",
     "PeerData",
+    "PeerPolicy",
     "PermissionDenied",
+    "RelayReleased",
+    "RelayWanted",
     "TurnClient",
     "TurnClientEvent",
+    "TurnConfig",
+    "TurnLimits",
+    "TurnServer",
+    "TurnServerEvent",
+    "TurnStats",
     "rest_credentials",
 ]

@@ -1,0 +1,148 @@
+"""What authenticated requests do: Refresh, CreatePermission, ChannelBind (RFC 8656 §8, §10, §12)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from natwalk.core import Path
+from natwalk.stun import (
+    CHANNEL_NUMBER,
+    DATA,
+    EVEN_PORT,
+    LIFETIME,
+    MESSAGE_INTEGRITY,
+    MESSAGE_INTEGRITY_SHA256,
+    NONCE,
+    REALM,
+    REQUESTED_ADDRESS_FAMILY,
+    REQUESTED_TRANSPORT,
+    RESERVATION_TOKEN,
+    USERNAME,
+    XOR_PEER_ADDRESS,
+    Message,
+    Method,
+)
+from natwalk.turn.admission import Granted
+from natwalk.turn.allocation import Allocation, granted_lifetime
+from natwalk.turn.allocator import IP_VERSIONS, Allocator
+from natwalk.turn.channel_data import CHANNEL_MAX, CHANNEL_MIN
+from natwalk.turn.config import TurnLimits
+from natwalk.turn.guard import PeerGuard
+from natwalk.turn.policy import Denial
+from natwalk.turn.replies import Failure, Reply, Success, unknown_attributes
+from natwalk.turn.server_events import EndReason
+from natwalk.turn.table import AllocationTable
+
+METHODS: Final = frozenset({Method.ALLOCATE, Method.REFRESH, Method.CREATE_PERMISSION, Method.CHANNEL_BIND})
+"""Methods whose requests are handled."""
+
+_SUPPORTED: Final = frozenset(
+    spec.type
+    for spec in (
+        CHANNEL_NUMBER,
+        DATA,
+        EVEN_PORT,
+        LIFETIME,
+        MESSAGE_INTEGRITY,
+        MESSAGE_INTEGRITY_SHA256,
+        NONCE,
+        REALM,
+        REQUESTED_ADDRESS_FAMILY,
+        REQUESTED_TRANSPORT,
+        RESERVATION_TOKEN,
+        USERNAME,
+        XOR_PEER_ADDRESS,
+    )
+)
+"""Comprehension-required attributes this server acts on; DONT-FRAGMENT is not among them."""
+
+
+class Control:
+    """The request handlers of a server; each returns what to answer."""
+
+    def __init__(
+        self, limits: TurnLimits, table: AllocationTable, guard: PeerGuard, allocator: Allocator
+    ) -> None:
+        self._limits = limits
+        self._table = table
+        self._guard = guard
+        self._allocator = allocator
+
+    def handle(
+        self, request: Message, path: Path, granted: Granted, allocation: Allocation | None, now: float
+    ) -> Reply:
+        """What to answer ``request`` with; ``allocation`` is the one on ``path``, if any."""
+        types = (spec.type for spec, _ in request.attributes)
+        unknown = tuple(dict.fromkeys(t for t in types if t < 0x8000 and t not in _SUPPORTED))
+        if unknown:
+            return unknown_attributes(unknown)
+        if request.method == Method.ALLOCATE:
+            return self._allocator.allocate(request, path, granted, now)
+        if allocation is None:
+            return Failure(437)
+        if allocation.granted.username != granted.username:
+            return Failure(441)
+        if request.method == Method.REFRESH:
+            return self._refresh(request, allocation, now)
+        if request.method == Method.CREATE_PERMISSION:
+            return self._create_permission(request, allocation, now)
+        return self._bind_channel(request, allocation, now)
+
+    def _refresh(self, request: Message, allocation: Allocation, now: float) -> Reply:
+        """RFC 8656 §8.2."""
+        family = request.get(REQUESTED_ADDRESS_FAMILY)
+        if family is not None and IP_VERSIONS.get(family) != allocation.relay.version:
+            return Failure(443)
+        requested = request.get(LIFETIME)
+        if requested == 0:
+            self._table.end(allocation, EndReason.DELETED)
+            return Success(((LIFETIME, 0),))
+        lifetime = granted_lifetime(requested)
+        self._table.extend(allocation, now + lifetime)
+        return Success(((LIFETIME, lifetime),))
+
+    def _create_permission(self, request: Message, allocation: Allocation, now: float) -> Reply:
+        """RFC 8656 §10.2: all of the peers, or none."""
+        peers = request.all(XOR_PEER_ADDRESS)
+        if not peers:
+            return Failure(400, "XOR-PEER-ADDRESS is missing")
+        if any(peer.version != allocation.relay.version for peer in peers):
+            return Failure(443)
+        for peer in peers:
+            if (denial := self._guard.check_permission(peer)) is not None:
+                return _forbidden(denial)
+        wanted = {peer.host for peer in peers}
+        if len(wanted | allocation.permissions.keys()) > self._limits.permissions_per_allocation:
+            return Failure(508, "too many permissions")
+        for host in wanted:
+            self._table.permit(allocation, host, now)
+        return Success()
+
+    def _bind_channel(self, request: Message, allocation: Allocation, now: float) -> Reply:
+        """RFC 8656 §12.2."""
+        number, peer = request.get(CHANNEL_NUMBER), request.get(XOR_PEER_ADDRESS)
+        if number is None or peer is None:
+            return Failure(400, "CHANNEL-NUMBER or XOR-PEER-ADDRESS is missing")
+        if not CHANNEL_MIN <= number <= CHANNEL_MAX:
+            return Failure(400, "a channel is 0x4000 to 0x4FFF")
+        if peer.version != allocation.relay.version:
+            return Failure(443)
+        if (denial := self._guard.check(peer)) is not None:
+            return _forbidden(denial)
+        if allocation.conflicts(number, peer, now):
+            return Failure(400, "the channel or the peer is bound otherwise")
+        limits = self._limits
+        new = number not in allocation.channels
+        if new and len(allocation.channels) >= limits.channels_per_allocation:
+            return Failure(508, "too many channels")
+        permissions = allocation.permissions
+        if peer.host not in permissions and len(permissions) >= limits.permissions_per_allocation:
+            return Failure(508, "too many permissions")
+        self._table.bind(allocation, number, peer, now)
+        return Success()
+
+
+def _forbidden(denial: Denial) -> Failure:
+    # What the operator's own entries say stays with the operator.
+    detail = denial.rule if denial.reason in {"never", "default", "port"} else ""
+    return Failure(403, detail)

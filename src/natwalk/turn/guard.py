@@ -1,0 +1,102 @@
+"""The one gate every peer address passes: the policy, and what belongs to the server itself.
+
+A relay on the server's own address sees services that trust it. The server's own hosts are therefore
+refused, except for relay ports that are open right now: two peers behind hard NATs may well be allocated
+by the same server. An ``allow`` entry that covers an own host (a laboratory on one machine) opens it but
+for the listeners and the closed ports of the relay range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final
+
+from natwalk.core import Address, canonical
+from natwalk.turn.policy import Denial, PeerPolicy
+
+MAX_ENDPOINTS: Final = 1024
+
+
+class PeerGuard:
+    """Says of every peer address why it is refused, or that it is not.
+
+    ``open_relays`` holds the relayed addresses in use and is read at every check, never copied.
+    """
+
+    def __init__(
+        self,
+        policy: PeerPolicy,
+        relay_hosts: Iterable[str],
+        port_range: tuple[int, int],
+        open_relays: Container[Address],
+    ) -> None:
+        self._policy = policy
+        self._relay_hosts = frozenset(relay_hosts)
+        self._own_hosts = set(self._relay_hosts)
+        self._port_range = range(port_range[0], port_range[1] + 1)
+        self._open_relays = open_relays
+        self._endpoints: set[Address] = set()
+        self._everywhere: set[int] = set()
+
+    def add_endpoint(self, address: Address) -> None:
+        """Refuse ``address`` and its host from now on; an unspecified host means the port on every own host.
+
+        Raises :class:`ValueError` past 1024 endpoints.
+        """
+        if len(self._endpoints) >= MAX_ENDPOINTS:
+            raise ValueError(f"more than {MAX_ENDPOINTS} own endpoints")
+        if ip_address(address.host).is_unspecified:
+            self._everywhere.add(address.port)
+        else:
+            self._endpoints.add(address)
+            self._own_hosts.add(address.host)
+
+    def is_own(self, host: str) -> bool:
+        """True when ``host`` is an address of the server itself."""
+        return host in self._own_hosts
+
+    def check_permission(self, address: Address) -> Denial | None:
+        """Why no permission may be had for the host of ``address``, or None (RFC 8656 §10.2).
+
+        The port means nothing there, but a request that names a listener is refused all the same.
+        """
+        if self._is_listener(address):
+            return Denial("own", str(address))
+        if address.host not in self._relay_hosts:
+            return self._host_denial(address.host)
+        denial = self._policy.check_host(address.host)
+        return None if self._policy.overridable(address.host) else denial
+
+    def check(self, address: Address) -> Denial | None:
+        """Why no datagram may go to or come from ``address``, or None."""
+        if _plain_host(address.host) not in self._own_hosts:
+            return self._policy.check(address)
+        if self._is_listener(address):
+            return Denial("own", str(address))
+        if address in self._open_relays and self._policy.overridable(address.host):
+            return None
+        denial = self._host_denial(address.host) or self._policy.check(address)
+        relay_host = _plain_host(address.host) in self._relay_hosts
+        if denial is None and relay_host and address.port in self._port_range:
+            return Denial("own", "no relay is open on this port")
+        return denial
+
+    def _host_denial(self, host: str) -> Denial | None:
+        denial = self._policy.check_host(host)
+        own = _plain_host(host) in self._own_hosts
+        if denial is None and own and not self._policy.allows_explicitly(host):
+            return Denial("own", host)
+        return denial
+
+    def _is_listener(self, address: Address) -> bool:
+        host = _plain_host(address.host)
+        if Address(host, address.port) in self._endpoints:
+            return True
+        return address.port in self._everywhere and host in self._own_hosts
+
+
+@lru_cache(maxsize=4096)
+def _plain_host(host: str) -> str:
+    return str(canonical(ip_address(host)))
