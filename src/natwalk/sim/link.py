@@ -100,7 +100,7 @@ class Pipe:
             self._drop(packet, serial, "link down")
         elif size > config.mtu:
             self._drop(packet, serial, f"{size} bytes exceed the MTU of {config.mtu}")
-        elif config.rate is not None and (self._free_at - now) * config.rate / 8 + size > config.queue_bytes:
+        elif config.rate is not None and self._waiting(config.rate) + size > config.queue_bytes:
             self._drop(packet, serial, "queue full")
         else:
             if config.rate is not None:
@@ -112,6 +112,10 @@ class Pipe:
             if config.duplicate and self._rng.random() < config.duplicate:
                 self._trace.add(now, Happening.DUPLICATE, self.name, serial, packet)
                 self._carry(packet, serial)
+
+    def _waiting(self, rate: float) -> int:
+        """Bytes in the queue, the one being sent included."""
+        return round(max(0.0, self._free_at - self._clock.now) * rate / 8)
 
     def _carry(self, packet: Packet, serial: int) -> None:
         config = self.config

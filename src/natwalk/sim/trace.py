@@ -74,7 +74,7 @@ class Trace:
         if not self.enabled:
             return
         record = Record(time, what, place, serial, packet, note)
-        if len(self._records) == self.limit:
+        if self.limit and len(self._records) == self.limit:
             self.forgotten += 1
         self._records.append(record)
         if self._sink is not None:
