@@ -7,6 +7,7 @@ from enum import Enum
 
 from natwalk.core import Address
 from natwalk.ice import Candidate, IceParameters, PairInfo
+from natwalk.path.explain import MappingView
 
 
 class PathKind(Enum):
@@ -71,10 +72,17 @@ class LocalCandidatesEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class MappingKnown:
+    """What this side now knows of its own NAT's mapping behaviour (RFC 4787 §4.1); tell the peer."""
+
+    view: MappingView
+
+
+@dataclass(frozen=True, slots=True)
 class GatheringTrouble:
     """A STUN or TURN server did not help, and why."""
 
-    server: Address
+    server: Address | None
     reason: str
 
 
@@ -127,6 +135,7 @@ PathEvent = (
     | LocalDescription
     | LocalCandidate
     | LocalCandidatesEnd
+    | MappingKnown
     | GatheringTrouble
     | CheckResult
     | PathReady

@@ -33,7 +33,7 @@ class Generation:
         """The pair in use."""
         self.failed: str | None = None
         self.trouble: str | None = None
-        self.alive_since_poll = False
+        self._alive = False
         self._valid: dict[ice.PairId, ice.PairInfo] = {}
         self._selected: ice.PairId | None = None
         self._dead: set[ice.PairId] = set()
@@ -41,6 +41,7 @@ class Generation:
         self._mappings: dict[tuple[Address, Address], Address] = {}
         self._answered = False
         self._gathered = False
+        self._report_mapping = False
 
     @property
     def mapping(self) -> MappingView:
@@ -72,6 +73,11 @@ class Generation:
         if self.pair is not None:
             self.agent.probe(self.pair.id, _ASK_SIZE, now)
 
+    def take_sign_of_life(self) -> bool:
+        """True once after a check was answered."""
+        alive, self._alive = self._alive, False
+        return alive
+
     def declare_dead(self, pair: ice.PairId) -> None:
         """Stop using ``pair`` until a check on it succeeds again."""
         self._dead.add(pair)
@@ -80,6 +86,9 @@ class Generation:
 
     def poll(self, now: float) -> ev.PathEvent | bytes | None:
         """The agent's next event as the path's, application data as bytes, None when there is none."""
+        if self._report_mapping:
+            self._report_mapping = False
+            return ev.MappingKnown(self.mapping)
         while (event := self.agent.poll_event()) is not None:
             notice = self._translate(event, now)
             if notice is not None:
@@ -94,6 +103,7 @@ class Generation:
                 return ev.LocalCandidate(self.number, candidate)
             case ice.GatheringFinished():
                 self._gathered = True
+                self._report_mapping = True
                 return ev.LocalCandidatesEnd(self.number)
             case ice.GatheringProblem(server=server, reason=reason):
                 return ev.GatheringTrouble(server, reason)
@@ -148,7 +158,7 @@ class Generation:
 
     def _probed(self, pair: ice.PairId, size: int, *, ok: bool) -> None:
         if ok:
-            self.alive_since_poll = True
+            self._alive = True
             self._dead.discard(pair)
         if size != _ASK_SIZE and pair in self._mtu:
             self._mtu[pair].record(size, ok)

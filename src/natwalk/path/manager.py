@@ -23,6 +23,7 @@ from natwalk.core import (
 )
 from natwalk.ice import Candidate, IceConfig, IceParameters, PairInfo
 from natwalk.path import events as ev
+from natwalk.path.bursts import Bursts
 from natwalk.path.explain import MappingView, why_direct, why_not_direct
 from natwalk.path.fragment import MARK, Fragmenter, Reassembler
 from natwalk.path.generation import Generation
@@ -35,6 +36,8 @@ REPAIR_RETRY: Final = 8.0
 SETTLE_LIMIT: Final = 0.25
 """Seconds the first path waits for its MTU at most."""
 MAX_GENERATION: Final = 1 << 16
+QUIC_FIXED_BIT: Final = 0x40
+"""First byte from which a datagram can be neither STUN nor DTLS (RFC 9443 §3)."""
 
 
 class _Timer(Enum):
@@ -51,7 +54,7 @@ class PathManager:
         self._controlling = controlling
         self._random_bytes = random_bytes
         self._events: Outbox[ev.PathEvent] = Outbox()
-        self._out: Outbox[Transmit] = Outbox()
+        self._bursts = Bursts()
         self._timers: Timers[_Timer] = Timers()
         self._current: Generation | None = None
         self._next: Generation | None = None
@@ -125,14 +128,14 @@ class PathManager:
             return
         self._liveness.sent(now)
         mtu = gen.mtu(pair.id)
+        if any(len(datagram) > mtu for datagram in datagrams):
+            datagrams = self._cut(datagrams, mtu)
         route = gen.routes.get(pair.id)
-        for datagram in datagrams:
-            pieces = [datagram] if len(datagram) <= mtu else self._fragmenter.split(datagram, mtu)
-            for piece in pieces:
-                if route is not None:
-                    self._out.put(Transmit(piece, route))
-                else:
-                    gen.agent.send(piece, now, pair.id)
+        if route is not None:
+            self._bursts.put(route, datagrams)
+        else:
+            for datagram in datagrams:
+                gen.agent.send(datagram, now, pair.id)
 
     def close(self, now: float) -> None:
         """Stop everything; TURN allocations are given back."""
@@ -156,9 +159,23 @@ class PathManager:
                 return
         self.drops.add("no generation has that socket")
 
-    def accepts(self, path: Path) -> bool:
-        """True when application data from ``path`` may bypass ICE: the pair was validated."""
-        return any(path in gen.accepted for gen in self._generations())
+    def admits(self, datagram: bytes, path: Path) -> bool:
+        """True when ``datagram`` is a whole one of the application's from a validated direct pair.
+
+        The short way for bulk: what is admitted need not be given to :meth:`receive`.
+        """
+        if not datagram or datagram[0] < QUIC_FIXED_BIT or datagram[0] == MARK:
+            return False
+        gen = self._current
+        if gen is None or path not in gen.accepted:
+            return False
+        self._liveness.received()
+        return True
+
+    def why_none(self) -> str:
+        """Why there is no path, as far as it is known."""
+        gen = self._next or self._current
+        return "it was not started" if gen is None else self._explain_failure(gen)
 
     def handle_timeout(self, now: float) -> None:
         """Run what is due in every generation and here."""
@@ -171,12 +188,19 @@ class PathManager:
 
     def poll_transmit(self) -> Transmit | None:
         """The next datagram to send, or None."""
-        if (transmit := self._out.poll()) is not None:
+        if (transmit := self._bursts.poll_one()) is not None:
             return transmit
         for gen in self._generations():
             if (transmit := gen.agent.poll_transmit()) is not None:
                 return transmit
         return None
+
+    def poll_burst(self) -> tuple[Path, list[bytes]] | None:
+        """The next datagrams to send, all on one path, or None."""
+        if (burst := self._bursts.poll()) is not None:
+            return burst
+        transmit = self.poll_transmit()
+        return None if transmit is None else (transmit.path, [transmit.data])
 
     def poll_event(self) -> ev.PathEvent | None:
         """The next event, or None."""
@@ -209,6 +233,15 @@ class PathManager:
             self._events.put(ev.SocketsReleased(self._next.number))
         self._next = self._begin(number)
 
+    def _cut(self, datagrams: list[bytes], mtu: int) -> list[bytes]:
+        pieces: list[bytes] = []
+        for datagram in datagrams:
+            if len(datagram) <= mtu:
+                pieces.append(datagram)
+            else:
+                pieces.extend(self._fragmenter.split(datagram, mtu))
+        return pieces
+
     def _accept(self, gen: Generation, datagram: bytes) -> None:
         if gen is self._current:
             self._liveness.received()
@@ -232,7 +265,7 @@ class PathManager:
                             self._liveness.received()
                     case _:
                         self._events.put(notice)
-            if gen.alive_since_poll and gen is self._current:
+            if gen.take_sign_of_life() and gen is self._current:
                 self._liveness.received()
         self._promote(now)
         self._update(now)
@@ -245,7 +278,7 @@ class PathManager:
         if old is not None:
             old.agent.close(now)
             while (transmit := old.agent.poll_transmit()) is not None:
-                self._out.put(transmit)
+                self._bursts.put(transmit.path, [transmit.data])
             self._events.put(ev.SocketsReleased(old.number))
         self._current, self._next = gen, None
         self._timers.cancel(_Timer.REPAIR_RETRY)

@@ -1,1 +1,40 @@
-"""peer."""
+"""One authenticated connection to one peer, composed of mailbox, path and QUIC; a core like its parts."""
+
+from natwalk.peer.connection import APP_ID, PeerConfig, PeerConnection, Role
+from natwalk.peer.events import (
+    CandidateSeen,
+    CheckSeen,
+    CodeReady,
+    Connected,
+    Ended,
+    Failure,
+    NatSeen,
+    PathBroken,
+    PathChosen,
+    PeerArrived,
+    PeerEvent,
+    PeerUnavailable,
+    ResumeToken,
+    ServerTrouble,
+)
+
+__all__ = [
+    "APP_ID",
+    "CandidateSeen",
+    "CheckSeen",
+    "CodeReady",
+    "Connected",
+    "Ended",
+    "Failure",
+    "NatSeen",
+    "PathBroken",
+    "PathChosen",
+    "PeerArrived",
+    "PeerConfig",
+    "PeerConnection",
+    "PeerEvent",
+    "PeerUnavailable",
+    "ResumeToken",
+    "Role",
+    "ServerTrouble",
+]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from natwalk.core import Address
-from natwalk.path import PathInfo
+from natwalk.path import PathInfo, SocketsReleased, SocketsWanted
+from natwalk.secure import DatagramReceived, StreamData, StreamReset, StreamStopped
 
 
 class Failure(Enum):
@@ -121,30 +122,6 @@ class Connected:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamData:
-    """Bytes arrived, in order, on a stream; ``fin`` after the last."""
-
-    stream_id: int
-    data: bytes
-    fin: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StreamReset:
-    """The peer gave up sending on a stream, or asks us to."""
-
-    stream_id: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class DatagramData:
-    """An unreliable datagram arrived."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Ended:
     """The connection is over; nothing follows. ``failure`` is None after an orderly end of our own."""
 
@@ -163,8 +140,11 @@ PeerEvent = (
     | PathChosen
     | PathBroken
     | Connected
+    | SocketsWanted
+    | SocketsReleased
     | StreamData
     | StreamReset
-    | DatagramData
+    | StreamStopped
+    | DatagramReceived
     | Ended
 )
