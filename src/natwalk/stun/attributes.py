@@ -57,7 +57,7 @@ class AttributeSpec(Generic[T]):
 
 
 _OPAQUE: Final = Opaque()
-_TEXT: Final = Utf8(send=508, accept=763, characters=127)
+_TEXT: Final = Utf8(send=509, accept=763, characters=127)
 
 MAPPED_ADDRESS: Final = AttributeSpec(0x0001, "MAPPED-ADDRESS", PlainAddress(), "RFC 8489 §14.1")
 CHANGE_REQUEST: Final = AttributeSpec(0x0003, "CHANGE-REQUEST", ChangeRequestCodec(), "RFC 5780 §7.2")
@@ -70,7 +70,7 @@ LIFETIME: Final = AttributeSpec(0x000D, "LIFETIME", UInt(4), "RFC 8656 §18.2")
 XOR_PEER_ADDRESS: Final = AttributeSpec(0x0012, "XOR-PEER-ADDRESS", XorAddress(), "RFC 8656 §18.3")
 DATA: Final = AttributeSpec(0x0013, "DATA", _OPAQUE, "RFC 8656 §18.4")
 REALM: Final = AttributeSpec(0x0014, "REALM", _TEXT, "RFC 8489 §14.9")
-NONCE: Final = AttributeSpec(0x0015, "NONCE", Opaque(send=508, accept=763), "RFC 8489 §14.10")
+NONCE: Final = AttributeSpec(0x0015, "NONCE", Opaque(send=509, accept=763), "RFC 8489 §14.10")
 XOR_RELAYED_ADDRESS: Final = AttributeSpec(0x0016, "XOR-RELAYED-ADDRESS", XorAddress(), "RFC 8656 §18.5")
 REQUESTED_ADDRESS_FAMILY: Final = AttributeSpec(
     0x0017, "REQUESTED-ADDRESS-FAMILY", UInt(1, 3), "RFC 8656 §18.6"
@@ -109,7 +109,7 @@ ICMP: Final = AttributeSpec(0x8004, "ICMP", IcmpCodec(), "RFC 8656 §18.13")
 SOFTWARE: Final = AttributeSpec(
     0x8022,
     "SOFTWARE",
-    Utf8(send=508, accept=763, characters=127, trailing_nul=True),
+    Utf8(send=509, accept=763, characters=127, trailing_nul=True),
     "RFC 8489 §14.14",
 )
 ALTERNATE_SERVER: Final = AttributeSpec(0x8023, "ALTERNATE-SERVER", PlainAddress(), "RFC 8489 §14.15")
@@ -126,7 +126,7 @@ ECN_CHECK: Final = AttributeSpec(0x802D, "ECN-CHECK", EcnCheckCodec(), "RFC 6679
 THIRD_PARTY_AUTHORIZATION: Final = AttributeSpec(
     0x802E, "THIRD-PARTY-AUTHORIZATION", Utf8(send=508, accept=763), "RFC 7635 §6.1"
 )
-MOBILITY_TICKET: Final = AttributeSpec(0x8030, "MOBILITY-TICKET", _OPAQUE, "RFC 8016 §3.5")
+MOBILITY_TICKET: Final = AttributeSpec(0x8030, "MOBILITY-TICKET", _OPAQUE, "RFC 8016 §3.3")
 
 ATTRIBUTES: Final = MappingProxyType(
     {spec.type: spec for spec in tuple(globals().values()) if isinstance(spec, AttributeSpec)}

@@ -1,12 +1,11 @@
 """Bytes to :class:`Message` and back (RFC 8489 §5, §14).
 
 ``decode`` reads values at once, so that a message that exists is a message that is well-formed. It says
-nothing about whether a message makes sense: that is for its user.
+nothing about whether a message makes sense: that is for its user. Its fast path is in ``layout``.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable
 from struct import Struct
 from typing import Final
@@ -22,44 +21,27 @@ from natwalk.stun.attributes import (
     unknown,
 )
 from natwalk.stun.codecs import MAGIC_COOKIE
-from natwalk.stun.message import Message, MessageClass, Method
+from natwalk.stun.layout import FINGERPRINT_XOR, recall, remember
+from natwalk.stun.mac import mac
+from natwalk.stun.message import Message, message_type, split_type
 
 HEADER_LENGTH: Final = 20
-FINGERPRINT_XOR: Final = 0x5354554E
 
 _HEADER: Final = Struct("!HHI12s")
 _TLV: Final = Struct("!HH")
 _START: Final = Struct("!HHI")
 _PADS: Final = (b"", b"\0", b"\0\0", b"\0\0\0")
-_DECODERS: Final = {spec.type: (spec, spec.codec.decode) for spec in ATTRIBUTES.values()}
 _INTEGRITY: Final = MESSAGE_INTEGRITY.type
 _SHA256: Final = MESSAGE_INTEGRITY_SHA256.type
 _FINGERPRINT: Final = FINGERPRINT.type
 
 
-def message_type(method: int, message_class: int) -> int:
-    """The 14 bits of a message's type: the class bits sit among the method's (RFC 8489 §5)."""
-    bits = (method & 0xF80) << 2 | (method & 0x70) << 1 | method & 0xF
-    return bits | (message_class & 2) << 7 | (message_class & 1) << 4
-
-
-def split_type(bits: int) -> tuple[Method | int, MessageClass]:
-    """Method and class of a 14-bit message type; the inverse of :func:`message_type`."""
-    number = bits >> 2 & 0xF80 | bits >> 1 & 0x70 | bits & 0xF
-    method = _METHODS.get(number, number)
-    return method, MessageClass(bits >> 7 & 2 | bits >> 4 & 1)
-
-
-_METHODS: Final = {int(method): method for method in Method}
-_TYPES: Final = {message_type(m, c): (m, c) for m in Method for c in MessageClass}
-
-
 def is_stun(data: bytes | bytearray | memoryview) -> bool:
-    """Whether ``data`` looks like one STUN message among other protocols (RFC 8489 §5, RFC 7983 §7).
+    """Whether ``data`` looks like one STUN message among other protocols (RFC 8489 §5).
 
     True when the first two bits are zero, the magic cookie is in place, and the length is the datagram's.
     """
-    if len(data) < HEADER_LENGTH or (data[0] > 3 and data[0] & 0xC0):
+    if len(data) < HEADER_LENGTH or data[0] & 0xC0:
         return False
     _, length, cookie = _START.unpack_from(data)
     return cookie == MAGIC_COOKIE and length + HEADER_LENGTH == len(data) and not length & 3
@@ -73,6 +55,15 @@ def decode(data: bytes | bytearray | memoryview) -> Message:
     FINGERPRINT that is wrong or not last is malformed. Integrity is not checked: see ``check_integrity``.
     """
     raw = data if type(data) is bytes else bytes(data)
+    if (message := recall(raw)) is not None:
+        return message
+    message = _decode(raw)
+    remember(message)
+    return message
+
+
+def _decode(raw: bytes) -> Message:
+    """Read any message, attribute by attribute."""
     size = len(raw)
     if size < HEADER_LENGTH:
         raise MalformedMessage(f"{size} bytes are less than a STUN header")
@@ -81,54 +72,43 @@ def decode(data: bytes | bytearray | memoryview) -> Message:
         raise MalformedMessage("not STUN: wrong first bits or magic cookie")
     if length + HEADER_LENGTH != size or length & 3:
         raise MalformedMessage(f"length field {length} in a datagram of {size} bytes")
-    attributes, offsets = _read_attributes(raw, size, transaction_id)
-    method, message_class = _TYPES.get(bits) or split_type(bits)
-    return Message(method, message_class, transaction_id, attributes, raw, offsets)
-
-
-def _read_attributes(
-    raw: bytes, size: int, transaction_id: bytes
-) -> tuple[tuple[Attribute, ...], tuple[int, int]]:
-    """The attributes that count, and where the two integrity attributes start."""
     attributes: list[Attribute] = []
     sha1_at = sha256_at = 0
-    at = HEADER_LENGTH
-    while at < size:
-        # size and at are multiples of 4, so a TLV header is always whole
+    end = HEADER_LENGTH
+    while end < size:
+        # size and end are multiples of 4, so the type and length are always whole
+        at = end
         kind, length = _TLV.unpack_from(raw, at)
-        start = at + 4
-        end = start + length
-        following = end + (-length & 3)
-        if following > size:
+        value = raw[at + 4 : at + 4 + length]
+        end = at + 4 + length + (-length & 3)
+        if end > size:
             raise MalformedMessage(f"attribute 0x{kind:04X} runs past the end")
         if kind == _FINGERPRINT:
-            if following != size:
-                raise MalformedMessage("FINGERPRINT is not the last attribute")
-            attributes.append(_read_fingerprint(raw, at, length))
-        elif not (sha1_at or sha256_at) or (kind == _SHA256 and not sha256_at):
-            if (entry := _DECODERS.get(kind)) is None:
-                attributes.append((unknown(kind), raw[start:end]))
-            else:
-                spec, read = entry
-                try:
-                    attributes.append((spec, read(raw[start:end], transaction_id)))
-                except MalformedMessage as problem:
-                    raise MalformedMessage(f"{spec.name}: {problem}") from None
-                if kind == _INTEGRITY:
-                    sha1_at = at
-                elif kind == _SHA256:
-                    sha256_at = at
-        at = following
-    return tuple(attributes), (sha1_at, sha256_at)
+            _check_fingerprint(raw, at, value)
+        elif kind == _SHA256 and not sha256_at:
+            sha256_at = at
+        elif sha1_at or sha256_at:
+            continue  # what follows an integrity attribute is not protected and does not count
+        elif kind == _INTEGRITY:
+            sha1_at = at
+        attributes.append(_read(kind, value, transaction_id))
+    method, message_class = split_type(bits)
+    return Message(method, message_class, transaction_id, tuple(attributes), raw, (sha1_at, sha256_at))
 
 
-def _read_fingerprint(raw: bytes, at: int, length: int) -> Attribute:
-    if length != 4:
-        raise MalformedMessage(f"FINGERPRINT: {length} bytes, not 4")
-    value = int.from_bytes(raw[at + 4 : at + 8], "big")
-    if crc32(raw[:at]) ^ FINGERPRINT_XOR != value:
+def _read(kind: int, value: bytes, transaction_id: bytes) -> Attribute:
+    spec = ATTRIBUTES.get(kind) or unknown(kind)
+    try:
+        return spec, spec.codec.decode(value, transaction_id)
+    except MalformedMessage as problem:
+        raise MalformedMessage(f"{spec.name}: {problem}") from None
+
+
+def _check_fingerprint(raw: bytes, at: int, value: bytes) -> None:
+    if at + 8 != len(raw):
+        raise MalformedMessage("FINGERPRINT: not 4 bytes at the end of the message")
+    if crc32(raw[:at]) ^ FINGERPRINT_XOR != int.from_bytes(value):
         raise MalformedMessage("FINGERPRINT: wrong checksum")
-    return FINGERPRINT, value
 
 
 def encode(
@@ -147,12 +127,10 @@ def encode(
     body = b"".join(_written(message.attributes, message.transaction_id))
     bits = message_type(message.method, message.message_class)
     if integrity_key is not None:
-        spec, size, digest = (
-            (MESSAGE_INTEGRITY_SHA256, 32, "sha256") if sha256 else (MESSAGE_INTEGRITY, 20, "sha1")
-        )
+        spec, size = (MESSAGE_INTEGRITY_SHA256, 32) if sha256 else (MESSAGE_INTEGRITY, 20)
         _check_addable(message, spec in message or FINGERPRINT in message)
         header = _header(bits, len(body) + 4 + size, message.transaction_id)
-        body += _TLV.pack(spec.type, size) + hmac.digest(integrity_key, header + body, digest)
+        body += _TLV.pack(spec.type, size) + mac(integrity_key, header + body, "sha256" if sha256 else "sha1")
     if fingerprint:
         _check_addable(message, FINGERPRINT in message)
         header = _header(bits, len(body) + 8, message.transaction_id)

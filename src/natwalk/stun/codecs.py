@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 from struct import Struct
 from typing import Final, Protocol, TypeVar
 
@@ -192,19 +192,19 @@ class TopBit:
 
 
 @lru_cache(maxsize=4096)
+def _v4_text(ip: int) -> str:
+    return f"{ip >> 24}.{ip >> 16 & 255}.{ip >> 8 & 255}.{ip & 255}"
+
+
+@lru_cache(maxsize=4096)
 def _v6_text(packed: bytes) -> str:
     return str(IPv6Address(packed))
 
 
 def _pack(address: Address) -> tuple[int, int, bytes]:
-    """Family, port and packed IP of ``address``."""
+    """Family, port and packed IP of ``address``; a zone has no place on the wire and is left out."""
     ip = address.ip
-    match ip:
-        case IPv4Address():
-            return IPV4, address.port, ip.packed
-        case _ if ip.scope_id is None:
-            return IPV6, address.port, ip.packed
-    raise LocalProtocolError(f"{address} has a zone, which has no meaning to another host")
+    return IPV4 if ip.version == 4 else IPV6, address.port, ip.packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +214,8 @@ class PlainAddress:
     def decode(self, data: bytes, transaction_id: bytes) -> Address:
         """The address."""
         if len(data) == 8 and data[1] == IPV4:
-            _, port, _ = _V4.unpack(data)
-            return Address._make((f"{data[4]}.{data[5]}.{data[6]}.{data[7]}", port))
+            _, port, ip = _V4.unpack(data)
+            return Address._make((_v4_text(ip), port))
         if len(data) == 20 and data[1] == IPV6:
             _, port, packed = _V6.unpack(data)
             return Address._make((_v6_text(packed), port))
@@ -235,9 +235,7 @@ class XorAddress:
         """The address."""
         if len(data) == 8 and data[1] == IPV4:
             _, port, ip = _V4.unpack(data)
-            ip ^= MAGIC_COOKIE
-            text = f"{ip >> 24}.{ip >> 16 & 255}.{ip >> 8 & 255}.{ip & 255}"
-            return Address._make((text, port ^ _COOKIE_HIGH))
+            return Address._make((_v4_text(ip ^ MAGIC_COOKIE), port ^ _COOKIE_HIGH))
         if len(data) == 20 and data[1] == IPV6:
             _, port, packed = _V6.unpack(data)
             return Address._make((_v6_text(_mask_v6(packed, transaction_id)), port ^ _COOKIE_HIGH))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
+from hmac import compare_digest
+from struct import Struct
 from typing import Final
 
 from natwalk.core import IntegrityError
-from natwalk.stun.attributes import MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256
+from natwalk.stun.mac import mac
 from natwalk.stun.message import Message
 
-_SHA1_SIZE: Final = 20
+_U16: Final = Struct("!H").pack
 
 
 def check_integrity(message: Message, key: bytes, *, sha256: bool | None = None) -> None:
@@ -20,17 +21,18 @@ def check_integrity(message: Message, key: bytes, *, sha256: bool | None = None)
     count then. A message built here was never received, so it has none. Compares in constant time.
     """
     sha1_at, sha256_at = message.integrity_offsets
-    use_sha256 = bool(sha256_at) if sha256 is None else sha256
-    at = sha256_at if use_sha256 else sha1_at
-    if not at:
-        name = MESSAGE_INTEGRITY_SHA256 if use_sha256 or sha256 else MESSAGE_INTEGRITY
-        raise IntegrityError(f"the message has no {name.name}")
     raw = message.raw
-    size = raw[at + 2] << 8 | raw[at + 3] if use_sha256 else _SHA1_SIZE
-    start = at + 4
-    end = start + size
     # the header's length counts up to the end of the integrity attribute, whatever follows it
-    covered = raw[:2] + (end - 20).to_bytes(2, "big") + raw[4:at]
-    expected = hmac.digest(key, covered, "sha256" if use_sha256 else "sha1")
-    if not hmac.compare_digest(expected[:size], raw[start:end]):
-        raise IntegrityError("the integrity attribute does not verify")
+    if sha256_at if sha256 is None else sha256:
+        if not sha256_at:
+            raise IntegrityError("the message has no MESSAGE-INTEGRITY-SHA256")
+        end = sha256_at + 4 + (raw[sha256_at + 2] << 8 | raw[sha256_at + 3])
+        received = raw[sha256_at + 4 : end]
+        expected = mac(key, raw[:2] + _U16(end - 20) + raw[4:sha256_at], "sha256")[: len(received)]
+    else:
+        if not sha1_at:
+            raise IntegrityError("the message has no MESSAGE-INTEGRITY")
+        received = raw[sha1_at + 4 : sha1_at + 24]
+        expected = mac(key, raw[:2] + _U16(sha1_at + 4) + raw[4:sha1_at], "sha1")
+    if not compare_digest(expected, received):
+        raise IntegrityError("the message's integrity attribute does not verify")

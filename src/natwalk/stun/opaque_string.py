@@ -56,8 +56,8 @@ def _allowed(text: str, at: int) -> bool:
     return unicodedata.category(text[at]) not in _REFUSED_CATEGORIES
 
 
-_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cs", "Cn", "Co", "Zl", "Zp"})
-"""Controls, surrogates, unassigned, private use, line and paragraph separators."""
+_REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+"""Controls, formats, unassigned, private use, surrogates, line and paragraph separators."""
 
 _DISALLOWED: Final = frozenset(
     # Exceptions of RFC 5892 §2.6 that are not allowed in any class.

@@ -18,7 +18,7 @@ from natwalk.stun.values import (
     TransmitCounter,
 )
 
-REASON: Final = Utf8(send=508, accept=763, characters=127, trailing_nul=True)
+REASON: Final = Utf8(send=509, accept=763, characters=127, trailing_nul=True)
 
 _ERROR: Final = Struct("!BxBB")
 _ALGORITHM: Final = Struct("!HH")
