@@ -53,7 +53,8 @@ FAMILIES: Final = {4: 1, 6: 2}  # REQUESTED-ADDRESS-FAMILY by IP version, RFC 86
 
 _REFRESH_MIN: Final = 5.0
 _REFRESH_MAX: Final = 1800.0
-_CLOSE_RC: Final = 3
+_CLOSE_RC: Final = 3  # and Rm 4: a server that is gone holds nobody up for more than 3.5 s
+_CLOSE_RM: Final = 4
 _TURN_METHODS: Final = frozenset(
     {Method.ALLOCATE, Method.REFRESH, Method.DATA, Method.CREATE_PERMISSION, Method.CHANNEL_BIND}
 )
@@ -167,7 +168,7 @@ class TurnClient:
             self._end(Closed())
             return
         self._state = _State.CLOSING
-        self._requester.send(Request(Method.REFRESH, ((LIFETIME, 0),), rc=_CLOSE_RC), now)
+        self._requester.send(Request(Method.REFRESH, ((LIFETIME, 0),), rc=_CLOSE_RC, rm=_CLOSE_RM), now)
 
     def overhead(self, peer: Address) -> int:
         """Bytes the relay adds to a datagram for ``peer`` between here and the server, at most."""
@@ -271,15 +272,16 @@ class TurnClient:
 
     def _allocate_answered(self, answer: Answer, now: float) -> None:
         if answer.message is None:
-            self._fail(answer.code, answer.reason)
+            self._forget()
+            self._end(AllocationFailed(answer.code, answer.reason, answer.timed_out))
             return
         message = answer.message
         relayed, lifetime = message.get(XOR_RELAYED_ADDRESS), message.get(LIFETIME)
         mapped = message.get(XOR_MAPPED_ADDRESS)
         if relayed is None or lifetime is None:
-            self._fail(None, "the server's answer lacks XOR-RELAYED-ADDRESS or LIFETIME")
+            self._fail("the server's answer lacks XOR-RELAYED-ADDRESS or LIFETIME")
         elif not _sane(relayed) or (self._family is not None and relayed.version != self._family):
-            self._fail(None, f"the server offers {relayed}, which cannot be a relayed address here")
+            self._fail(f"the server offers {relayed}, which cannot be a relayed address here")
         else:
             self._state = _State.ALLOCATED
             self.relayed = relayed
@@ -300,9 +302,9 @@ class TurnClient:
         self._timers.set(_Timer.REFRESH, now + half)
         self._timers.set(_Timer.EXPIRY, now + max(lifetime, 2 * half))
 
-    def _fail(self, code: int | None, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
         self._forget()
-        self._end(AllocationFailed(code, reason))
+        self._end(AllocationFailed(None, reason))
 
     def _lose(self, reason: str) -> None:
         self._forget()

@@ -22,6 +22,7 @@ class AllocationFailed:
 
     code: int | None
     reason: str
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Request:
     attributes: tuple[tuple[Any, Any], ...]
     subject: Address | IPAddress | None = None
     rc: int = 7
+    rm: int = 16
     retries: int = 0
     signed: bool = False
 
@@ -58,6 +59,7 @@ class Answer:
     message: Message | None = None
     code: int | None = None
     reason: str = ""
+    timed_out: bool = False
 
 
 class Requester:
@@ -95,7 +97,7 @@ class Requester:
             attributes += ((USERNAME, self._username), (REALM, self._realm), (NONCE, self._nonce))
         data = encode(build_request(request.method, transaction_id, *attributes), integrity_key=key)
         context = replace(request, signed=key is not None)
-        self._transactions.start(transaction_id, data, self._path, now, context, rc=request.rc)
+        self._transactions.start(transaction_id, data, self._path, now, context, rc=request.rc, rm=request.rm)
 
     def receive(self, message: Message, path: Path, now: float) -> Answer | None:
         """What ``message`` means for the request it answers; None when it is ignored or was a challenge."""
@@ -127,7 +129,9 @@ class Requester:
     def handle_timeout(self, now: float) -> list[Answer]:
         """Queue what must be sent again; return the requests nobody answered."""
         gone = self._transactions.handle_timeout(now)
-        return [Answer(pending.context, reason="no answer from the server") for pending in gone]
+        return [
+            Answer(pending.context, reason="no answer from the server", timed_out=True) for pending in gone
+        ]
 
     def poll_transmit(self) -> Transmit | None:
         """The next request to send, or None."""
