@@ -1,0 +1,258 @@
+"""What a program holds: a connection to one peer, with streams, datagrams and the path in use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+from natwalk.aio.errors import ConnectionEnded, StreamEnded
+from natwalk.aio.peer import PeerDriver
+from natwalk.core import LocalProtocolError
+from natwalk.path import PathInfo
+from natwalk.peer import Ended, PeerEvent, ResumeToken
+from natwalk.secure import DatagramReceived, StreamData, StreamReset, StreamStopped
+
+WRITE_BACKLOG: Final = 2 << 20
+"""Bytes a stream queues before ``write`` waits."""
+READ_LIMIT: Final = 64 << 20
+"""Bytes a stream keeps for a reader that does not read; beyond, the stream is refused."""
+MAX_DATAGRAMS: Final = 1024
+MAX_EVENTS: Final = 4096
+CLOSE_GRACE: Final = 0.05
+"""Seconds the last packets have to leave the machine."""
+UNREAD: Final = 1
+"""Code of a stream that was stopped because nobody read it."""
+
+
+class Stream:
+    """One bidirectional stream: ordered, reliable, with back-pressure on both sides."""
+
+    def __init__(self, connection: Connection, stream_id: int) -> None:
+        self.stream_id = stream_id
+        self._connection = connection
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._end = False
+        self._reset: int | None = None
+        self._stopped: int | None = None
+        self._readable = asyncio.Event()
+        self._finished = False
+
+    async def read(self, n: int = 65536) -> bytes:
+        """Up to ``n`` bytes as soon as there are some, ``b""`` at the end.
+
+        Raises StreamEnded when the peer reset the stream, ConnectionEnded when the connection is over.
+        """
+        while not self._chunks:
+            if self._end:
+                return b""
+            if self._reset is not None:
+                raise StreamEnded(self._reset)
+            self._connection.raise_if_ended()
+            self._readable.clear()
+            await self._readable.wait()
+        chunk = self._chunks.popleft()
+        if len(chunk) > n:
+            self._chunks.appendleft(chunk[n:])
+            chunk = chunk[:n]
+        self._size -= len(chunk)
+        return chunk
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Send ``data``; waits while too much is queued. Raises StreamEnded and ConnectionEnded."""
+        view = memoryview(data)
+        for start in range(0, len(view) or 1, WRITE_BACKLOG):
+            await self._writable()
+            self._connection.send_stream(self.stream_id, view[start : start + WRITE_BACKLOG])
+
+    async def finish(self) -> None:
+        """Send no more; the peer reads to the end. Harmless when repeated."""
+        if not self._finished:
+            self._connection.raise_if_ended()
+            self._finished = True
+            self._connection.send_stream(self.stream_id, b"", fin=True)
+
+    def reset(self, code: int = 0) -> None:
+        """Give the stream up, losing what was queued; the peer's ``read`` raises StreamEnded(code)."""
+        self._connection.reset_stream(self.stream_id, code)
+
+    async def _writable(self) -> None:
+        while True:
+            self._connection.raise_if_ended()
+            if self._stopped is not None:
+                raise StreamEnded(self._stopped)
+            if self._connection.backlog(self.stream_id) < WRITE_BACKLOG:
+                return
+            await self._connection.progress()
+
+    def feed(self, event: StreamData | StreamReset | StreamStopped) -> bool:
+        """Take an event of this stream; False when the reader left too much unread."""
+        match event:
+            case StreamData(data=data, fin=fin):
+                if data:
+                    self._chunks.append(data)
+                    self._size += len(data)
+                self._end = self._end or fin
+            case StreamReset(code=code):
+                self._reset = code
+            case StreamStopped(code=code):
+                self._stopped = code
+        self._readable.set()
+        return self._size <= READ_LIMIT
+
+    def wake(self) -> None:
+        """The connection ended: let the reader find out."""
+        self._readable.set()
+
+
+class Connection:
+    """An authenticated, encrypted connection to one peer over the best path there is."""
+
+    def __init__(self, driver: PeerDriver) -> None:
+        self._driver = driver
+        self._core = driver.core
+        self._streams: dict[int, Stream] = {}
+        self._accepted: asyncio.Queue[Stream | None] = asyncio.Queue()
+        self._datagrams: asyncio.Queue[bytes | None] = asyncio.Queue(MAX_DATAGRAMS)
+        self._events: asyncio.Queue[PeerEvent | None] = asyncio.Queue(MAX_EVENTS)
+        self._progress = asyncio.Event()
+        self._ended: Ended | None = None
+
+    @property
+    def path(self) -> PathInfo | None:
+        """The path in use: direct or relay, addresses, round trip, and why; None during a repair."""
+        return self._core.info
+
+    @property
+    def resume(self) -> ResumeToken | None:
+        """Lets the two sides meet again after either was killed: give it to ``connect``."""
+        return self._core.resume
+
+    @property
+    def ended(self) -> bool:
+        """True when the connection is over."""
+        return self._ended is not None
+
+    async def open_stream(self) -> Stream:
+        """A new stream; the peer's ``accept_stream`` returns it once something was written."""
+        self.raise_if_ended()
+        while not self._core.streams_available:
+            await self.progress()
+            self.raise_if_ended()
+        stream = Stream(self, self._core.open_stream())
+        self._streams[stream.stream_id] = stream
+        return stream
+
+    async def accept_stream(self) -> Stream:
+        """The next stream the peer opened. Raises ConnectionEnded when there will be none."""
+        stream = await self._accepted.get()
+        if stream is None:
+            self._accepted.put_nowait(None)
+            self.raise_if_ended()
+            raise LocalProtocolError("the connection is closed")
+        return stream
+
+    async def send_datagram(self, data: bytes) -> bool:
+        """Send an unreliable datagram; False when too many wait and it was dropped."""
+        self.raise_if_ended()
+        sent = self._core.send_datagram(data, self._driver.now)
+        self._driver.flush()
+        return sent
+
+    async def receive_datagram(self) -> bytes:
+        """The next datagram of the peer. Raises ConnectionEnded when there will be none."""
+        data = await self._datagrams.get()
+        if data is None:
+            self._put_last(self._datagrams)
+            self.raise_if_ended()
+            raise LocalProtocolError("the connection is closed")
+        return data
+
+    async def events(self) -> AsyncIterator[PeerEvent]:
+        """What happens to the connection, until its end; the newest are lost when nobody listens."""
+        while (event := await self._events.get()) is not None:
+            yield event
+        self._put_last(self._events)
+
+    async def close(self, reason: str = "") -> None:
+        """End in order. What was written and not yet read by the peer may be lost: finish streams first."""
+        if self._ended is None:
+            self._core.close(reason, self._driver.now)
+            self._driver.flush()
+            await asyncio.sleep(CLOSE_GRACE)
+
+    # --- for streams and the driver ----------------------------------------------------------------------
+
+    def raise_if_ended(self) -> None:
+        """Raise ConnectionEnded when the connection is over."""
+        if self._ended is not None:
+            raise ConnectionEnded(self._ended.failure, self._ended.reason)
+
+    def send_stream(self, stream_id: int, data: bytes | memoryview, *, fin: bool = False) -> None:
+        """Queue bytes on a stream."""
+        self._core.send_stream(stream_id, data, self._driver.now, fin=fin)
+        self._driver.flush()
+
+    def reset_stream(self, stream_id: int, code: int) -> None:
+        """Reset a stream, unless it is over already."""
+        with suppress(LocalProtocolError):
+            self._core.reset_stream(stream_id, code, self._driver.now)
+            self._driver.flush()
+
+    def backlog(self, stream_id: int) -> int:
+        """Bytes of a stream that wait to be sent."""
+        return self._core.send_backlog(stream_id)
+
+    async def progress(self) -> None:
+        """Wait until something arrived: only then can what waits have become less."""
+        self._progress.clear()
+        await self._progress.wait()
+
+    def handle(self, event: PeerEvent) -> None:
+        """Take an event of the core."""
+        match event:
+            case StreamData() | StreamReset() | StreamStopped():
+                self._on_stream(event)
+            case DatagramReceived(data=data):
+                with suppress(asyncio.QueueFull):
+                    self._datagrams.put_nowait(data)
+            case Ended():
+                self._end(event)
+            case _:
+                with suppress(asyncio.QueueFull):
+                    self._events.put_nowait(event)
+
+    def advanced(self) -> None:
+        """Something arrived from the peer: writers look again."""
+        self._progress.set()
+
+    def _on_stream(self, event: StreamData | StreamReset | StreamStopped) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            stream = Stream(self, event.stream_id)
+            self._streams[event.stream_id] = stream
+            self._accepted.put_nowait(stream)
+        if not stream.feed(event):
+            with suppress(LocalProtocolError):
+                self._core.stop_stream(event.stream_id, UNREAD, self._driver.now)
+
+    def _end(self, event: Ended) -> None:
+        self._ended = event
+        self._progress.set()
+        for stream in self._streams.values():
+            stream.wake()
+        self._accepted.put_nowait(None)
+        self._put_last(self._datagrams)
+        if self._events.full():
+            self._events.get_nowait()
+        self._events.put_nowait(event)
+        self._put_last(self._events)
+
+    @staticmethod
+    def _put_last(queue: asyncio.Queue[bytes | None] | asyncio.Queue[PeerEvent | None]) -> None:
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(None)
