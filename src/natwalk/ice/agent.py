@@ -1,0 +1,367 @@
+"""The ICE agent: gathers candidates, checks pairs, chooses one, keeps it alive (RFC 8445).
+
+This is the facade: it takes commands, datagrams and clock readings, gives each to the part that
+understands it, and afterwards lets everything that follows happen (:meth:`IceAgent._settle`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from natwalk.core import (
+    Address,
+    Drops,
+    LocalProtocolError,
+    MalformedMessage,
+    Outbox,
+    Path,
+    RandomBytes,
+    Transmit,
+    earliest,
+)
+from natwalk.ice.candidate import Candidate
+from natwalk.ice.config import IceConfig
+from natwalk.ice.connectivity import Connectivity, Purpose
+from natwalk.ice.events import IceEvent, IceFailed
+from natwalk.ice.gathering import Gatherer
+from natwalk.ice.lifecycle import Lifecycle
+from natwalk.ice.pacing import Pacer
+from natwalk.ice.pair import CandidatePair, On, PairId, PairInfo, State
+from natwalk.ice.pairing import Pairing
+from natwalk.ice.parameters import IceParameters
+from natwalk.ice.relays import RelayDown, Relayed, RelayRefuses, Relays, RelayUp
+from natwalk.ice.remote_filter import refusal
+from natwalk.ice.session import Session
+from natwalk.stun import Message, MessageClass, Method, decode, is_stun
+
+MAX_DATAGRAM: Final = 65_000
+_DETAIL_LINES: Final = 20
+
+
+class IceAgent:
+    """One side of one ICE session with one component, over any number of local sockets.
+
+    The driver tells it of bound sockets with :meth:`add_local_address`, sends the candidates of the
+    events to the peer, feeds in the peer's, and moves datagrams. Data is taken from every validated pair
+    and may be sent on any of them. ``tie_breaker`` (64 bits) is random unless given.
+    """
+
+    def __init__(
+        self,
+        config: IceConfig,
+        *,
+        controlling: bool,
+        random_bytes: RandomBytes,
+        tie_breaker: int | None = None,
+    ) -> None:
+        if tie_breaker is None:
+            tie_breaker = int.from_bytes(random_bytes(8), "big")
+        elif not 0 <= tie_breaker < 2**64:
+            raise ValueError(f"tie_breaker {tie_breaker} does not fit 64 bits")
+        local = IceParameters.generate(random_bytes)
+        session = Session(config, random_bytes, controlling, tie_breaker, local)
+        self._session = session
+        self._relays = Relays(session)
+        self._gatherer = Gatherer(session, self._relays)
+        self._pairing = Pairing(session, self._gatherer.find)
+        self._connectivity = Connectivity(session)
+        self._life = Lifecycle(session, self._pairing, self._connectivity)
+        self._pacer = Pacer(config.ta)
+        self._outbox: Outbox[Transmit] = Outbox(16_384)
+        self._pairs = self._pairing.checklist.pairs
+        self._deadline: float | None = None
+        self._asked_last = False
+        self._stopped = False
+        self._closed = False
+
+    @property
+    def drops(self) -> Drops:
+        """Why datagrams and candidates were dropped."""
+        return self._session.drops
+
+    @property
+    def local_parameters(self) -> IceParameters:
+        """What the peer has to know to check us: send it before or with the candidates."""
+        return self._session.local
+
+    @property
+    def controlling(self) -> bool:
+        """Whether this side nominates; a role conflict may change it (RFC 8445 §7.3.1.1)."""
+        return self._session.controlling
+
+    @property
+    def local_candidates(self) -> tuple[Candidate, ...]:
+        """The candidates gathered so far."""
+        return tuple(self._gatherer.candidates)
+
+    @property
+    def pairs(self) -> tuple[PairInfo, ...]:
+        """All pairs, best first; those that do not work say why in ``reason``."""
+        by_priority = sorted(self._pairs.values(), key=lambda pair: pair.priority, reverse=True)
+        return tuple(self._life.info(pair) for pair in by_priority)
+
+    @property
+    def selected(self) -> PairInfo | None:
+        """The selected pair, or None."""
+        pair = self._life.selection.pair
+        return self._life.info(pair) if pair is not None else None
+
+    def add_local_address(self, address: Address, now: float) -> None:
+        """Gather on a socket bound to ``address``; LocalProtocolError if it cannot be one."""
+        self._require_running("add_local_address()")
+        self._gatherer.add(address, now)
+        self._settle(now)
+
+    def end_of_local_addresses(self, now: float) -> None:
+        """No more sockets will come: gathering can finish."""
+        self._require_running("end_of_local_addresses()")
+        self._gatherer.complete()
+        self._settle(now)
+
+    def set_remote_parameters(self, parameters: IceParameters, now: float) -> None:
+        """Learn the peer's ufrag and password; checks start. LocalProtocolError if they change."""
+        self._require_running("set_remote_parameters()")
+        if self._session.remote == parameters:
+            return
+        if self._session.remote is not None:
+            raise LocalProtocolError("the remote parameters are set already: a restart needs a new agent")
+        self._session.remote = parameters
+        self._life.start(now)
+        self._settle(now)
+
+    def add_remote_candidate(self, candidate: Candidate, now: float) -> None:
+        """Pair a candidate of the peer's; one that is refused is counted in ``drops``, with the reason."""
+        self._require_running("add_remote_candidate()")
+        self._life.add_remote(candidate, now)
+        self._settle(now)
+
+    def end_of_remote_candidates(self, now: float) -> None:
+        """The peer has no more candidates (RFC 8838 §14)."""
+        self._require_running("end_of_remote_candidates()")
+        self._life.remote_ended = True
+        self._settle(now)
+
+    def send(self, data: bytes, now: float, pair: PairId | None = None) -> None:
+        """Send an application datagram on ``pair``, or on the selected pair, or else on the best valid one.
+
+        Raises :class:`LocalProtocolError` when there is no such valid pair or ``data`` is too long.
+        """
+        target = self._life.selection.current() if pair is None else self._pairing.checklist.get(pair)
+        if target is None or not target.valid or self._stopped:
+            raise LocalProtocolError(
+                "send() without a valid pair" if pair is None else f"pair {pair} is not valid"
+            )
+        if len(data) > MAX_DATAGRAM:
+            raise LocalProtocolError(f"{len(data)} bytes are more than a datagram holds")
+        self._route(Transmit(data, target.path), now)
+        if target.unanswered_since is None:
+            target.unanswered_since = now
+            self._deadline = earliest(self._deadline, now + self._session.config.suspect_silence)
+
+    def probe(self, pair: PairId, size: int, now: float) -> None:
+        """Send one check padded to ``size`` bytes of UDP payload on a valid pair; a ProbeResult follows.
+
+        Sizes are rounded up to a multiple of 4. Raises LocalProtocolError for a pair that is not valid
+        and for sizes smaller than a check or larger than a datagram.
+        """
+        target = self._pairing.checklist.get(pair)
+        if target is None or not target.valid or self._stopped:
+            raise LocalProtocolError(f"pair {pair} is not valid")
+        self._connectivity.start(target, Purpose.PROBE, now, size=size)
+        self._settle(now)
+
+    def close(self, now: float) -> None:
+        """Stop, and give relayed addresses back: drain and run timers until ``next_timeout`` is None."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop()
+        self._session.events.clear()
+        self._relays.close(now)
+        self._settle(now)
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> None:
+        """Take one datagram; whatever is not authentic, or not from a validated pair, is dropped."""
+        if self._relays.owns(datagram, path):
+            self._relays.receive(datagram, path, now)
+            self._settle_relays(now)
+        else:
+            self._incoming(datagram, path, now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due: retransmit, renew, give up, start the next check."""
+        self._relays.handle_timeout(now)
+        if not self._stopped:
+            self._gatherer.handle_timeout(now)
+            for outcome in self._connectivity.handle_timeout(now):
+                self._life.outcome(outcome, now)
+            self._life.tick(now)
+        self._settle(now)
+
+    def poll_transmit(self) -> Transmit | None:
+        """The next datagram to send, or None."""
+        return self._outbox.poll() or self._relays.poll_transmit() or self._gatherer.poll_transmit()
+
+    def poll_event(self) -> IceEvent | None:
+        """The next event, or None."""
+        return self._session.events.poll()
+
+    def next_timeout(self) -> float | None:
+        """When ``handle_timeout`` is due, or None."""
+        return earliest(self._deadline, self._relays.next_timeout())
+
+    def _incoming(self, datagram: bytes, path: Path, now: float) -> None:
+        """A datagram from the peer or a STUN server, at a socket or at a relayed address of ours."""
+        if self._stopped:
+            self.drops.add("after the end")
+        elif is_stun(datagram):
+            self._receive_stun(datagram, path, now)
+            self._settle(now)
+        elif (pair := self._pairs.get(path)) is not None:
+            self._life.data(pair, datagram, now)
+        else:
+            self.drops.add("data from no pair")
+
+    def _receive_stun(self, datagram: bytes, path: Path, now: float) -> None:
+        try:
+            message = decode(datagram)
+        except MalformedMessage:
+            self.drops.add("a malformed STUN message")
+            return
+        if message.method != Method.BINDING:
+            self.drops.add("a STUN message that is no Binding")
+        elif message.message_class is MessageClass.REQUEST:
+            self._receive_request(message, path, now)
+        elif message.message_class is MessageClass.INDICATION:
+            self.drops.add("a Binding indication, which asks for nothing")
+        elif not self._gatherer.receive(message, path, now):
+            outcome = self._connectivity.on_response(message, path, now)
+            if outcome is not None:
+                self._life.outcome(outcome, now)
+
+    def _receive_request(self, message: Message, path: Path, now: float) -> None:
+        reason = refusal(path.remote)
+        if reason is None and not self._pairing.is_local(path.local):
+            reason = "no candidate of ours is there"
+        if reason is not None:
+            self.drops.add(f"a check refused: {reason}")
+            return
+        heard = self._connectivity.on_request(message, path)
+        if heard is not None:
+            self._life.heard(heard, now)
+
+    def _settle_relays(self, now: float) -> None:
+        """Act on what the TURN clients report; data is the common case and needs nothing else."""
+        settle = False
+        for event in self._relays.events():
+            match event:
+                case Relayed(data, path):
+                    self._incoming(data, path, now)
+                    continue
+                case RelayUp():
+                    if not self._stopped:
+                        self._gatherer.relay_up(event, now)
+                case RelayDown(_, relayed, reason):
+                    self._gatherer.relay_down(event, now)
+                    if relayed is not None:
+                        self._life.relay_gone(relayed, reason, now)
+                case RelayRefuses(relayed, peer, reason):
+                    self._life.relay_refuses(relayed, peer, reason, now)
+            settle = True
+        if settle:
+            self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """Let everything follow from what just happened, then know when to wake up next."""
+        self._settle_relays(now)
+        if not self._stopped:
+            while (candidate := self._gatherer.take()) is not None:
+                self._pairing.add_local(candidate)
+            self._life.consider(now, gathered=self._gatherer.finished)
+            self._follow_selection(now)
+            self._pump(now)
+            self._gatherer.conclude()
+            self._judge(now)
+        while (out := self._connectivity.poll_transmit()) is not None:
+            self._route(out, now)
+        self._deadline = None if self._stopped else self._next_deadline(now)
+
+    def _follow_selection(self, now: float) -> None:
+        """Let gathering know how it goes: mappings need no care when direct, and doubt when troubled."""
+        selected = self._life.selection.pair
+        if self._life.troubled:
+            self._life.troubled = False
+            self._gatherer.refresh(now)
+        elif selected is not None and selected.valid and not selected.relayed:
+            self._gatherer.settled()
+
+    def _pump(self, now: float) -> None:
+        """Start transactions as the pacing allows: triggered checks, then questions and checks in turn."""
+        while self._pacer.ready(now):
+            pair = self._pairing.checklist.next_triggered() if self._session.remote else None
+            if pair is None and not self._asked_last and self._gatherer.start_next(now):
+                self._asked_last = True
+                self._pacer.took(now)
+                continue
+            self._asked_last = False
+            if pair is None and self._session.remote:
+                pair = self._pairing.checklist.next_ordinary(self._life.selection.wanted)
+            if pair is not None:
+                self._check(pair, now)
+                self._pacer.took(now)
+            elif not self._gatherer.ready(now):
+                return
+
+    def _check(self, pair: CandidatePair, now: float) -> None:
+        outstanding = self._pairing.checklist.outstanding
+        started = self._connectivity.start(pair, Purpose.CHECK, now, outstanding=outstanding)
+        if started and pair.state is State.WAITING:
+            pair.on(On.PERFORM)
+
+    def _route(self, out: Transmit, now: float) -> None:
+        """Send from one of our sockets, or through the relay whose address it is to come from."""
+        if self._relays.is_relayed(out.path.local):
+            self._relays.send(out.data, out.path, now)
+        else:
+            self._outbox.put(out)
+
+    def _judge(self, now: float) -> None:
+        """Give up when patience is over."""
+        over_at = self._life.over_at(gathered=self._gatherer.finished)
+        if over_at is None or over_at > now:
+            return
+        pairs = self.pairs
+        lines = [
+            f"{p.local.type.value} {p.local.address} -> {p.remote.type.value} {p.remote.address}: "
+            + (p.reason or "no answer")
+            for p in pairs[:_DETAIL_LINES]
+        ]
+        reason = (
+            f"none of {len(pairs)} pairs of addresses works"
+            if pairs
+            else "there is no pair of addresses to try"
+        )
+        self._session.events.put(IceFailed(reason, "\n".join(lines)))
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self._gatherer.close()
+        self._connectivity.close()
+
+    def _next_deadline(self, now: float) -> float | None:
+        question = self._gatherer.next_question()
+        pump = None if question is None else max(question, self._pacer.at(now))
+        if self._session.remote and self._pairing.checklist.has_work(self._life.selection.wanted):
+            pump = earliest(pump, self._pacer.at(now))
+        return earliest(
+            pump,
+            self._gatherer.next_timeout(),
+            self._connectivity.next_timeout(),
+            self._life.next_timeout(),
+            self._life.over_at(gathered=self._gatherer.finished),
+        )
+
+    def _require_running(self, command: str) -> None:
+        if self._stopped:
+            raise LocalProtocolError(f"{command} on an agent that has ended")
