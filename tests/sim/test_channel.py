@@ -56,13 +56,29 @@ def test_a_cut_loses_what_is_under_way_and_both_ends_hear_of_it() -> None:
     assert b.heard == [(0.2, "+"), (1.05, "-"), (2.2, "+")]
 
 
-def test_an_end_may_close_it() -> None:
+def test_an_end_may_close_it_and_what_it_said_before_still_arrives() -> None:
     network, channel, a, b = pair()
     network.run()
+    channel.b.send("last words")
     channel.b.close()
+    channel.b.send("too late")
     channel.b.close()
+    assert channel.a.connected
+    assert not channel.b.connected
     network.run()
-    assert a.heard[1:] == b.heard[1:] == [(0.2, "-")]
+    assert a.heard[1:] == [(0.3, "last words"), (0.3, "-")]
+    assert b.heard[1:] == [(0.3, "-")]
+
+
+def test_a_cut_overtakes_a_close() -> None:
+    network, channel, a, _ = pair()
+    network.run()
+    channel.b.close()
+    channel.cut()
+    channel.restore()
+    network.run()
+    assert [text for _, text in a.heard] == ["+", "-", "+"]
+    assert channel.b.connected
 
 
 def test_a_cut_while_connecting_means_it_never_connects() -> None:

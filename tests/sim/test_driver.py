@@ -74,7 +74,7 @@ def two_hosts() -> tuple[Network, object, object]:
 def test_a_command_is_sent_answered_and_told_of() -> None:
     network, one, two = two_hosts()
     left, right = attach(network, Echo(), one, [A]), attach(network, Echo(), two, [B])
-    left.do(left._core.start, Path(A, B))
+    left.do(left.core.start, Path(A, B))
     network.run()
     assert right.events == ["start"]
     assert left.events == ["answer"]

@@ -12,9 +12,7 @@ from sim.support import one_link
 COUNT = 20_000
 
 
-def send(
-    seed: int = 1, count: int = COUNT, gap: float = 0.001, **config: float | int | None
-) -> list[int | float]:
+def send(seed: int = 1, count: int = COUNT, gap: float = 0.001, **config: float | int | None) -> list[int]:
     """Numbers of the packets that arrived, in order of arrival."""
     network, sender, receiver = one_link(seed, **config)
     for n in range(count):

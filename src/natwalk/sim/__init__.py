@@ -6,7 +6,8 @@ its cores need. It never reads a clock and never touches a socket. Same seed, sa
 
 from natwalk.sim.channel import Channel, ChannelEnd
 from natwalk.sim.clock import START, Alarm, Clock, SimulationError
-from natwalk.sim.driver import Driver, MessageCore, attach
+from natwalk.sim.diagram import sequence
+from natwalk.sim.driver import Driver, MessageCore, attach, attach_messages
 from natwalk.sim.host import Host, SimSocket
 from natwalk.sim.link import LADDER, Link, LinkConfig, Pipe
 from natwalk.sim.network import Network
@@ -34,4 +35,6 @@ __all__ = [
     "SimulationError",
     "Trace",
     "attach",
+    "attach_messages",
+    "sequence",
 ]

@@ -22,19 +22,20 @@ class ChannelEnd:
         """The connection is there: at the start and after each restoration."""
         self.on_lost: Callable[[], None] = _ignore
         self._channel = channel
+        self.closing = False
 
     @property
     def connected(self) -> bool:
         """Whether a message sent now can arrive."""
-        return self._channel.connected
+        return self._channel.connected and not self.closing
 
     def send(self, text: str) -> None:
         """Send one message; lost without a word when the channel is down or goes down meanwhile."""
         self._channel.carry(self, text)
 
     def close(self) -> None:
-        """End the connection: both ends hear ``on_lost``."""
-        self._channel.cut()
+        """End the connection once what this end has sent is there: both ends hear ``on_lost`` then."""
+        self._channel.finish(self)
 
 
 class Channel:
@@ -79,9 +80,17 @@ class Channel:
         for end in (self.a, self.b):
             self._clock.call_at(self._clock.now, end.on_lost)
 
+    def finish(self, closer: ChannelEnd) -> None:
+        """Cut it when all that is under way has arrived; what :meth:`ChannelEnd.close` calls."""
+        if not closer.connected:
+            return
+        closer.closing = True
+        self._last_arrival = max(self._last_arrival, self._clock.now + self.delay)
+        self._clock.call_at(self._last_arrival, self._finished, self._life)
+
     def carry(self, sender: ChannelEnd, text: str) -> None:
         """Take one message from ``sender`` to the other end; what :meth:`ChannelEnd.send` calls."""
-        if not self.connected:
+        if not sender.connected:
             return
         if self._in_flight >= self.IN_FLIGHT:
             raise SimulationError(f"{self.IN_FLIGHT} messages under way on {self.name}")
@@ -95,9 +104,14 @@ class Channel:
     def _made(self, life: int) -> None:
         if life == self._life:
             self.connected = True
+            self.a.closing = self.b.closing = False
             self._trace.add(self._clock.now, Happening.SCENARIO, self.name, 0, None, "connected")
             self.a.on_made()
             self.b.on_made()
+
+    def _finished(self, life: int) -> None:
+        if life == self._life:
+            self.cut()
 
     def _arrive(self, receiver: ChannelEnd, text: str, serial: int, life: int) -> None:
         if life == self._life:

@@ -64,7 +64,7 @@ class Driver(Generic[E]):
         self.host = host
         self.events: list[E] = []
         self.closed = False
-        self._core = core
+        self.core = core
         self._datagrams: Core[E] | None = None
         self._messages: MessageCore | None = None
         self._end: ChannelEnd | None = None
@@ -91,7 +91,7 @@ class Driver(Generic[E]):
                 raise SimulationError(f"the core on {self.host.name} still yields after {_DRAIN} polls")
         finally:
             self._busy = False
-        self._alarm.set(self._core.next_timeout())
+        self._alarm.set(self.core.next_timeout())
 
     def close(self) -> None:
         """Stop driving: sockets closed, timer disarmed, as when the process dies."""
@@ -135,8 +135,8 @@ class Driver(Generic[E]):
 
     def _ring(self) -> None:
         now = self.network.now
-        self._core.handle_timeout(now)
-        due = self._core.next_timeout()
+        self.core.handle_timeout(now)
+        due = self.core.next_timeout()
         if due is not None and due <= now:
             raise SimulationError(
                 f"next_timeout() {due} is not after handle_timeout({now}) on {self.host.name}"
@@ -147,7 +147,7 @@ class Driver(Generic[E]):
         """Move everything that waits to be sent and one event; False when there was nothing."""
         moved = self._send_datagrams()
         moved = self._send_messages() or moved
-        event = self._core.poll_event()
+        event = self.core.poll_event()
         if event is None:
             return moved
         name = type(event).__name__
@@ -208,6 +208,24 @@ def attach(
         driver.bind(address.port, address.host)
     if messages is not None and end is not None:
         driver.listen(messages, end)
+    driver.flush()
+    return driver
+
+
+class TalkingCore(MessageCore, EventCore[E_co], Protocol[E_co]):
+    """A core that knows messages and no datagrams, such as a rendezvous client."""
+
+
+def attach_messages(
+    network: Network,
+    core: TalkingCore[E],
+    host: Host,
+    end: ChannelEnd,
+    on_event: Callable[[E], None] | None = None,
+) -> Driver[E]:
+    """Drive a core that talks through one channel only."""
+    driver = Driver(network, core, host, on_event)
+    driver.listen(core, end)
     driver.flush()
     return driver
 

@@ -44,6 +44,8 @@ class Site:
     """From the peer outwards; empty for a peer on the open internet."""
     access: Link
     """The long link, to the core: where delay and loss are. Peers on one LAN share it."""
+    public: str
+    """The IP address others see it at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _site(
         routers.append(router)
         node, address = router, outside
     access = network.connect(node, core, address, config=config)
-    return Site(spec.name, host, tuple(routers), access)
+    return Site(spec.name, host, tuple(routers), access, address)
 
 
 def _neighbour(network: Network, core: Router, first: Site, name: str, config: LinkConfig) -> Site:
@@ -127,11 +129,12 @@ def _neighbour(network: Network, core: Router, first: Site, name: str, config: L
     spec = kind_spec(first.kind)
     address = _host_address(spec, REGION_A, 11)
     if not first.routers:
-        return Site(first.kind, host, (), network.connect(host, core, address, config=config))
+        return Site(first.kind, host, (), network.connect(host, core, address, config=config), address)
     network.connect(host, first.routers[0], address, config=LAN)
-    if not spec.translates:
-        core.route(address, first.access.inward)
-    return Site(first.kind, host, first.routers, first.access)
+    if spec.translates:
+        return Site(first.kind, host, first.routers, first.access, first.public)
+    core.route(address, first.access.inward)
+    return Site(first.kind, host, first.routers, first.access, address)
 
 
 def _host_address(spec: KindSpec, region: Region, number: int) -> str:
