@@ -54,13 +54,9 @@ class Wire:
 
     def run(self, frames: int | None = None) -> int:
         """Move frames until none is left, or ``frames`` of them; returns how many moved."""
-        moved = 0
-        for _ in range(10_000):
-            if frames is not None and moved >= frames:
+        for moved in range(10_000):
+            if moved == frames or not self._step():
                 return moved
-            if not self._step():
-                return moved
-            moved += 1
         raise AssertionError("the frames never end")
 
     def _step(self) -> bool:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from spake2 import SPAKE2_A, SPAKE2_B, SPAKEError
 from spake2.ed25519_basic import NotOnCurve
 
-from natwalk.core import IntegrityError, LocalProtocolError, RandomBytes
+from natwalk.core import IntegrityError, RandomBytes
 from natwalk.rendezvous.messages import Slot
 
 SHORTEST_SHARED_SECRET: Final = 32
@@ -56,8 +56,6 @@ class SharedSecretExchange:
     """X25519 with a shared secret as the salt of HKDF; ``finish`` works for each incarnation of the peer."""
 
     def __init__(self, side: Slot, secret: bytes, context: bytes, *, random_bytes: RandomBytes) -> None:
-        if len(secret) < SHORTEST_SHARED_SECRET:
-            raise LocalProtocolError(f"a shared secret has at least {SHORTEST_SHARED_SECRET} random bytes")
         self._side, self._secret, self._context = side, secret, context
         self._private = X25519PrivateKey.from_private_bytes(random_bytes(32))
         public = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

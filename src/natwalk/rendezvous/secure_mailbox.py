@@ -26,7 +26,12 @@ from natwalk.rendezvous.client import (
     RendezvousEvent,
     RendezvousFailed,
 )
-from natwalk.rendezvous.keyexchange import CodeExchange, KeyExchange, SharedSecretExchange
+from natwalk.rendezvous.keyexchange import (
+    SHORTEST_SHARED_SECRET,
+    CodeExchange,
+    KeyExchange,
+    SharedSecretExchange,
+)
 from natwalk.rendezvous.messages import Mood, Slot
 from natwalk.rendezvous.session import MAX_PLAINTEXT, Session
 
@@ -98,7 +103,7 @@ class SecureMailbox:
         self.drops = Drops()
         self._app_id = app_id
         self._random_bytes = random_bytes
-        self._password = password
+        self._password: bytes | None = None
         self._context = b""
         self._exchange: KeyExchange | None = None
         self._hello = b""
@@ -110,6 +115,8 @@ class SecureMailbox:
         self._burned = False
         self._now = 0.0
         self._events: Outbox[SecureMailboxEvent] = Outbox()
+        if password is not None:
+            self._accept(password)
 
     @property
     def established(self) -> bool:
@@ -120,7 +127,7 @@ class SecureMailbox:
         """Give the password once it is known (a sender's code has the nameplate in it)."""
         if self._password is not None:
             raise LocalProtocolError("the password was given before")
-        self._password = password
+        self._accept(password)
         self._begin(now)
         self._pump(now)
 
@@ -188,6 +195,12 @@ class SecureMailbox:
     def finished(self) -> bool:
         """Whether the mailbox is over, well or not."""
         return self.client.finished
+
+    def _accept(self, password: bytes) -> None:
+        if not password or (self.resume and len(password) < SHORTEST_SHARED_SECRET):
+            least = SHORTEST_SHARED_SECRET if self.resume else 1
+            raise LocalProtocolError(f"a password of {len(password)} bytes; at least {least} are needed")
+        self._password = password
 
     def _pump(self, now: float) -> None:
         self._now = now
