@@ -106,6 +106,37 @@ class IceAgent:
         pair = self._life.selection.pair
         return self._life.info(pair) if pair is not None else None
 
+    @property
+    def current(self) -> PairInfo | None:
+        """The pair :meth:`send` would use now: the selected one while it answers, else the best valid one."""
+        pair = self._life.selection.current()
+        return self._life.info(pair) if pair is not None else None
+
+    def route(self, pair: PairId) -> Path | None:
+        """The flow on which datagrams of ``pair`` leave and enter a socket of ours unchanged.
+
+        None for a pair through a relay of ours. A driver that moves bulk data may use the flow directly,
+        while the pair is valid, if it reports that by :meth:`note_sent` and :meth:`note_received`.
+        """
+        target = self._pairing.checklist.get(pair)
+        if target is None or self._relays.is_relayed(target.base):
+            return None
+        return target.path
+
+    def note_sent(self, pair: PairId, now: float) -> None:
+        """Data was sent on ``pair`` past this agent: silence after it makes the pair suspect."""
+        target = self._pairing.checklist.get(pair)
+        if target is not None and target.unanswered_since is None:
+            target.unanswered_since = now
+            self._deadline = earliest(self._deadline, now + self._session.config.suspect_silence)
+
+    def note_received(self, path: Path, now: float) -> None:
+        """Data came in on ``path`` past this agent."""
+        target = self._pairs.get(path)
+        if target is not None:
+            target.heard_at = now
+            target.unanswered_since = None
+
     def add_local_address(self, address: Address, now: float) -> None:
         """Gather on a socket bound to ``address``; LocalProtocolError if it cannot be one."""
         self._require_running("add_local_address()")

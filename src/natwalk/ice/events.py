@@ -30,6 +30,15 @@ class GatheringProblem:
 
 
 @dataclass(frozen=True, slots=True)
+class MappingLearned:
+    """``server`` sees our socket ``base`` at ``mapped``: with two servers, how the NAT maps (RFC 4787 §4.1)."""
+
+    base: Address
+    server: Address
+    mapped: Address
+
+
+@dataclass(frozen=True, slots=True)
 class PairValidated:
     """A check succeeded: data may flow on the pair, before and after any nomination."""
 
@@ -96,6 +105,7 @@ IceEvent = (
     CandidateGathered
     | GatheringFinished
     | GatheringProblem
+    | MappingLearned
     | PairValidated
     | PairFailed
     | PairSelected

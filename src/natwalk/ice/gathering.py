@@ -15,7 +15,7 @@ from natwalk.ice.candidate import (
     local_preference,
 )
 from natwalk.ice.config import TransportPolicy, TurnServerAddress
-from natwalk.ice.events import CandidateGathered, GatheringFinished, GatheringProblem
+from natwalk.ice.events import CandidateGathered, GatheringFinished, GatheringProblem, MappingLearned
 from natwalk.ice.pacing import gathering_rto
 from natwalk.ice.relays import RelayDown, Relays, RelayUp
 from natwalk.ice.remote_filter import normal
@@ -275,6 +275,8 @@ class Gatherer:
             return
         before = self._mappings.get(path)
         self._mappings[path] = mapped
+        if before != mapped:
+            self._session.events.put(MappingLearned(path.local, path.remote, mapped))
         if self._session.config.policy is not TransportPolicy.RELAY:
             self._keepalives.setdefault(path, now + self._session.config.reflexive_keepalive)
             self._offer(CandidateType.SERVER_REFLEXIVE, mapped, base=path.local, via=path)

@@ -88,6 +88,8 @@ class PairInfo:
     rtt: float | None
     priority: int
     reason: str = ""
+    suspect: bool = False
+    """It worked, and several checks in a row went unanswered since."""
 
     @property
     def relayed(self) -> bool:
@@ -179,4 +181,5 @@ class CandidatePair:
             rtt=self.rtt,
             priority=self.priority,
             reason=self.reason,
+            suspect=self.suspect,
         )
