@@ -133,9 +133,11 @@ def test_a_lab_that_fails_half_way_is_taken_down(monkeypatch) -> None:
     assert not set(made) & network_namespaces()
 
 
-def owner(python: str, path: Path, user: int | None = None) -> subprocess.Popen[str]:
+def owner(
+    python: str, path: Path, user: int | None = None, prefix: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [python, "-c", OWNER],
+        [*prefix, python, "-c", OWNER],
         user=user,
         group=user,
         extra_groups=None if user is None else [],
@@ -167,6 +169,14 @@ def check_that_it_vanishes(process: subprocess.Popen[str], *, in_user_namespace:
 def test_nothing_is_left_after_the_owner_is_killed() -> None:
     process = owner(sys.executable, PACKAGE.parent)
     check_that_it_vanishes(process, in_user_namespace=os.geteuid() != 0)
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(os.geteuid() != 0, reason="about root without a capability; this is a plain user")
+def test_root_in_a_container_without_the_capability_gets_a_user_namespace() -> None:
+    prefix = ("setpriv", "--bounding-set=-sys_admin")
+    process = owner(sys.executable, PACKAGE.parent, prefix=prefix)
+    check_that_it_vanishes(process, in_user_namespace=True)
 
 
 @pytest.fixture

@@ -65,3 +65,14 @@ def test_the_defaults_are_those_of_linux(build) -> None:
         folder = "/proc/sys/net/netfilter"
         for name, seconds in (("nf_conntrack_udp_timeout", 30), ("nf_conntrack_udp_timeout_stream", 120)):
             assert world.lab.nat_a.run(["cat", f"{folder}/{name}"]).stdout == f"{seconds}\n"
+
+
+def test_a_rate_limit_loses_what_does_not_fit_its_queue(build) -> None:
+    with build("port-restricted") as world:
+        world.lab.a.limit_rate(125_000)
+        for number in range(100):
+            world.a.send("a", world.SERVER["x1"], f"{number:01200}")
+        arrived = 0
+        while world.server.receive("x1", within=0.3) is not None:
+            arrived += 1
+        assert 20 <= arrived <= 80, "32 kB at once, 6 kB queued, the rest as time passed"

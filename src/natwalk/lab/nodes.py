@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from natwalk.lab.kinds import port_mask_of, ruleset
-from natwalk.lab.space import Namespace, Space
+from natwalk.lab.space import Namespace, Space, tool
 from natwalk.lab.topology import host_in
 from natwalk.nat import LayerConfig
 
 _NO_IPV6: Final = ("net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6")
 _PORT_MASK_STEP: Final = 0x1000
+_BURST: Final = 32  # kilobytes a rate limit lets through at once
+_QUEUE: Final = 50  # milliseconds of queue before a rate limit; what does not fit is lost
 _PORT_MASKS: Final = 0x4000  # masks stay below, so that ports from 32768 up stay there
 
 
@@ -21,7 +23,7 @@ class Node(Namespace):
 
     def __init__(self, space: Space, name: str) -> None:
         super().__init__(space, name, space.new_pid())
-        self._plug: tuple[Namespace, str] | None = None
+        self._plug: _Plug | None = None
         self.address = ""
         """Its (first) IPv4 address on the network it is attached to."""
         self.ip("link set lo up")
@@ -36,15 +38,34 @@ class Node(Namespace):
         """Plug the cable in again. Raises LabError."""
         self._set_link("up")
 
-    def plugged(self, gateway: Namespace, port: str, address: str) -> None:
-        """Note where the other end of this node's cable is, and its address there."""
-        self._plug = (gateway, port)
+    def limit_rate(self, bytes_per_second: int) -> None:
+        """Make its cable that slow in each direction, with a drop-tail queue of 50 ms. Raises LabError."""
+        plug = self._plugged
+        bucket = f"tbf rate {bytes_per_second}bps burst {_BURST}kb latency {_QUEUE}ms"
+        for end, interface in ((self, plug.interface), (plug.gateway, plug.port)):
+            end.run([tool("tc"), "qdisc", "replace", "dev", interface, "root", *bucket.split()])
+
+    def plugged(self, gateway: Namespace, port: str, interface: str, address: str) -> None:
+        """Note where this node's cable is at both ends, and its address there."""
+        self._plug = _Plug(gateway, port, interface)
         self.address = address
 
-    def _set_link(self, state: str) -> None:
+    @property
+    def _plugged(self) -> _Plug:
         assert self._plug is not None, f"{self.name} is not attached to a network"
-        gateway, port = self._plug
-        gateway.ip(f"link set {port} {state}")
+        return self._plug
+
+    def _set_link(self, state: str) -> None:
+        plug = self._plugged
+        plug.gateway.ip(f"link set {plug.port} {state}")
+
+
+class _Plug(NamedTuple):
+    """A cable: the ``port`` of the gateway at one end, the node's ``interface`` at the other."""
+
+    gateway: Namespace
+    port: str
+    interface: str
 
 
 class Gateway(Node):
@@ -115,4 +136,4 @@ class Network:
             f"link set {interface} up",
             f"route add default via {host_in(self._subnet, 1)}",
         )
-        node.plugged(self._gateway, port, addresses[0])
+        node.plugged(self._gateway, port, interface, addresses[0])

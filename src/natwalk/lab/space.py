@@ -19,7 +19,13 @@ from typing import IO, Final
 from natwalk.lab.errors import LabError, LabUnavailable
 
 _SYSTEM_FOLDERS: Final = "/usr/sbin:/sbin:/usr/bin:/bin"  # not in the PATH of plain users on Debian
-_PACKAGES: Final = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "tee": "coreutils"}
+_PACKAGES: Final = {
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "tee": "coreutils",
+}
 _SECONDS_TO_CLOSE: Final = 10.0
 
 Stream = int | IO[bytes] | None
