@@ -12,6 +12,7 @@ import pytest
 from natwalk.aio.udp import ERRORS_BEFORE_A_PAUSE, SEND_QUEUE_LIMIT, UdpSocket
 from natwalk.core import Address
 
+RMEM_MAX = int(Path("/proc/sys/net/core/rmem_max").read_text())
 ANY_PORT = Address("127.0.0.1", 0)
 
 
@@ -178,8 +179,7 @@ async def test_ipv6_socket_is_not_dual_stack_and_sets_df() -> None:
 
 async def test_receive_buffer_is_raised() -> None:
     a = UdpSocket.bind(ANY_PORT, ignore, receive_buffer=1 << 20)
-    limit = int(Path("/proc/sys/net/core/rmem_max").read_text())
-    assert a._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= min(1 << 20, limit)
+    assert a._sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= min(1 << 20, RMEM_MAX)
     a.close()
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from qh3.quic.events import ConnectionTerminated, HandshakeCompleted
 
 from natwalk.core import Drops, MalformedMessage, earliest
-from natwalk.secure.engine import Engine
+from natwalk.secure.engine import STREAM_REFUSALS, Engine
 from natwalk.secure.header import CONNECTION_ID_LENGTH, MINIMUM_INITIAL, Header, PacketType, parse_header
 
 TRIALS: Final = 4
@@ -46,8 +46,7 @@ class Acceptor:
             self._drops.add(f"engine refused: {error_name}")
             self._forget(engine)
             return None
-        sent = engine.datagrams(now)
-        self._outgoing.extend(sent)
+        sent = self._send(engine, now)
         if is_new and not sent:
             self._drops.add("undecryptable Initial")  # an engine acknowledges every Initial it can read
             self._forget(engine)
@@ -57,7 +56,7 @@ class Acceptor:
         """Let every trial engine retransmit or give up."""
         for engine in list(self._trials.values()):
             engine.handle_timer(now)
-            self._outgoing.extend(engine.datagrams(now))
+            self._send(engine, now)
             self._completed(engine)
 
     def next_timeout(self) -> float | None:
@@ -91,6 +90,17 @@ class Acceptor:
             del self._trials[next(iter(self._trials))]
         engine = self._trials[header.destination] = self._make_engine(header.destination)
         return engine
+
+    def _send(self, engine: Engine, now: float) -> bool:
+        """Take what the engine has to send; whether that was anything."""
+        try:
+            sent = engine.datagrams(now)
+        except STREAM_REFUSALS:
+            # So the engine says that what is left of three times the bytes received (RFC 9000 §8.1) holds
+            # no packet. It goes on when more comes.
+            return False
+        self._outgoing.extend(sent)
+        return bool(sent)
 
     def _completed(self, engine: Engine) -> bool:
         while (event := engine.next_event()) is not None:

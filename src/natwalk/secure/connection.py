@@ -56,6 +56,7 @@ MINIMUM_DATAGRAM_SIZE: Final = 1200  # RFC 9000 §14
 GRANULARITY: Final = 0.001  # of a due timer after handle_timeout, RFC 9002 §6.1.2
 
 PINGS_IN_FLIGHT: Final = 8
+ENGINE_FAILURES_LIMIT: Final = 64
 CONTROL_STREAM: Final = 0  # the client's first; it carries nothing but the two proofs
 
 _P = ParamSpec("_P")
@@ -130,6 +131,7 @@ class SecureConnection:
         self._outgoing: deque[bytes] = deque()
         self._next_stream = CONTROL_STREAM + 4 if is_client else 1
         self._datagram_backlog = 0
+        self._engine_failures = 0
         self._pings: dict[int, float] = {}
         self._ping_count = 0
         self._last_received = 0.0
@@ -211,7 +213,8 @@ class SecureConnection:
         if self._engine is None:
             datagrams = self._accept(datagrams, now)
         if self._engine is not None and datagrams:
-            ours = [data for data in datagrams if self._is_ours(data)]
+            # of a short header, the bulk of all, only the engine can tell whose it is
+            ours = [d for d in datagrams if (d and d[0] & 0xC0 == 0x40) or self._is_ours(d)]
             if self.state is State.HANDSHAKING:
                 for data in ours:  # one by one, so that one the engine chokes on does not hurt the others
                     self._feed((data,), now)
@@ -253,8 +256,7 @@ class SecureConnection:
         return ()
 
     def _is_ours(self, data: bytes) -> bool:
-        if data and data[0] & 0xC0 == 0x40:
-            return True  # a short header: only the engine can tell
+        """Whether a datagram with a long header is for this connection; counts it when not."""
         try:
             header = parse_header(data)
         except MalformedMessage as error:
@@ -344,8 +346,12 @@ class SecureConnection:
         if self._engine is not None:
             try:
                 sent += self._engine.datagrams(now)
+                self._engine_failures = 0
             except STREAM_REFUSALS as error:
-                self._end(CloseCode.TRANSPORT_ERROR, f"the QUIC engine failed: {error}")
+                # once is a passing mood (see Acceptor._send); for ever is a broken engine
+                self._engine_failures += 1
+                if self._engine_failures > ENGINE_FAILURES_LIMIT:
+                    self._end(CloseCode.TRANSPORT_ERROR, f"the QUIC engine failed: {error}")
         self._datagram_backlog = max(0, self._datagram_backlog - sum(map(len, sent)))
         return sent
 

@@ -5,6 +5,7 @@ What qh3 2.1 does not do by itself, and this adapter does:
 - it takes Ed25519 certificates only when the client names that algorithm;
 - it tells of the peer's close only after the draining period; :meth:`Engine.finish_if_closed` does at once;
 - one DATAGRAM frame too big for a packet blocks it for ever; :attr:`Engine.datagram_limit` keeps below;
+- a server that has used up what it may send to an unproven address raises instead of waiting;
 - streams written before the handshake must be opened in order; :meth:`Engine.open_stream` does that.
 """
 
@@ -120,7 +121,7 @@ class Engine:
         return None if timer is None else float(timer)
 
     def datagrams(self, now: float) -> list[bytes]:
-        """Everything that may be sent at ``now``."""
+        """Everything that may be sent at ``now``; raises one of STREAM_REFUSALS when the engine cannot."""
         return [data for data, _ in self._quic.datagrams_to_send(now)]
 
     def next_event(self) -> QuicEvent | None:
