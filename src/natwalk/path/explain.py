@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from natwalk.core import Address
@@ -22,20 +21,13 @@ class MappingView(Enum):
     """No server answered over UDP: it is blocked, or the servers are down."""
 
 
-@dataclass(frozen=True, slots=True)
-class SideView:
-    """What is known of one side, for explanations and the screen."""
-
-    mapping: MappingView = MappingView.UNKNOWN
-
-
-def mapping_view(mappings: Iterable[tuple[Address, Address, Address]], *, answered: bool) -> MappingView:
-    """What ``mappings`` of (base, server, mapped address) say of the NAT; ``answered``: did any server."""
+def mapping_view(mappings: Iterable[tuple[Address, Address, Address]], *, gathered: bool) -> MappingView:
+    """What ``mappings`` of (base, server, mapped address) say of the NAT; ``gathered``: no more will come."""
     by_base: dict[Address, list[Address]] = {}
     for base, _, mapped in mappings:
         by_base.setdefault(base, []).append(mapped)
     if not by_base:
-        return MappingView.UNKNOWN if answered else MappingView.UDP_SILENT
+        return MappingView.UDP_SILENT if gathered else MappingView.UNKNOWN
     if any(len(set(mapped)) > 1 for mapped in by_base.values()):
         return MappingView.DEPENDENT
     if all(base == mapped[0] for base, mapped in by_base.items()):
@@ -43,11 +35,6 @@ def mapping_view(mappings: Iterable[tuple[Address, Address, Address]], *, answer
     if any(len(mapped) > 1 for mapped in by_base.values()):
         return MappingView.INDEPENDENT
     return MappingView.UNKNOWN
-
-
-def is_relayed(pair: PairInfo) -> bool:
-    """True when a relay carries what this pair sends."""
-    return CandidateType.RELAYED in (pair.local.type, pair.remote.type)
 
 
 def why_direct(pair: PairInfo) -> str:
@@ -74,7 +61,7 @@ def why_not_direct(
         return f"no STUN server answered {where}: UDP seems to be blocked there"
     if here is MappingView.DEPENDENT and there is MappingView.DEPENDENT:
         return f"both sides are behind a symmetric NAT: each {_SYMMETRIC}"
-    direct = [pair for pair in pairs if not is_relayed(pair)]
+    direct = [pair for pair in pairs if not pair.relayed]
     if here is MappingView.DEPENDENT:
         return f"this side's {_SYMMETRIC} and the peer's NAT lets in only what it expects"
     if there is MappingView.DEPENDENT:

@@ -7,6 +7,8 @@ data and the one that is being tried.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from typing import Final
 
@@ -27,7 +29,6 @@ from natwalk.path.bursts import Bursts
 from natwalk.path.explain import MappingView, why_direct, why_not_direct
 from natwalk.path.fragment import MARK, Fragmenter, Reassembler
 from natwalk.path.generation import Generation
-from natwalk.path.liveness import Liveness, Verdict
 
 REPAIR_LIMIT: Final = 45.0
 """Seconds a lost path may take to come back before there is none."""
@@ -38,6 +39,9 @@ SETTLE_LIMIT: Final = 0.25
 MAX_GENERATION: Final = 1 << 16
 QUIC_FIXED_BIT: Final = 0x40
 """First byte from which a datagram can be neither STUN nor DTLS (RFC 9443 §3)."""
+
+
+_MARK_BYTE: Final = bytes((MARK,))
 
 
 class _Timer(Enum):
@@ -58,7 +62,6 @@ class PathManager:
         self._timers: Timers[_Timer] = Timers()
         self._current: Generation | None = None
         self._next: Generation | None = None
-        self._liveness = Liveness()
         self._fragmenter = Fragmenter()
         self._reassembler = Reassembler()
         self._ready = False
@@ -112,8 +115,12 @@ class PathManager:
 
     def suspect(self, now: float) -> None:
         """Something outside says the peer may be gone: ask it on the path in use, at once."""
-        if self.info is not None:
-            self._liveness.suspect(now)
+        gen = self._current
+        if gen is not None and gen.pair is not None:
+            # Repeated in vain, this is what shows that the pair is dead.
+            gen.agent.note_sent(gen.pair.id, now)
+            gen.agent.probe(gen.pair.id, 0, now)
+            self._service(now)
 
     def send(self, datagram: bytes, now: float) -> None:
         """Send one datagram on the path in use; dropped, with a reason, while there is none."""
@@ -122,20 +129,17 @@ class PathManager:
     def send_many(self, datagrams: list[bytes], now: float) -> None:
         """Send ``datagrams`` in order on the path in use."""
         gen = self._current
-        pair = None if gen is None else gen.pair
-        if gen is None or pair is None:
+        if gen is None or gen.pair is None:
             self.drops.add("no path to send on")
             return
-        self._liveness.sent(now)
-        mtu = gen.mtu(pair.id)
+        mtu = gen.mtu
         if any(len(datagram) > mtu for datagram in datagrams):
             datagrams = self._cut(datagrams, mtu)
-        route = gen.routes.get(pair.id)
-        if route is not None:
-            self._bursts.put(route, datagrams)
+        if gen.route is None:
+            gen.send(datagrams, now)
         else:
-            for datagram in datagrams:
-                gen.agent.send(datagram, now, pair.id)
+            self._bursts.put(gen.route, datagrams)
+            gen.agent.note_sent(gen.pair.id, now)
 
     def close(self, now: float) -> None:
         """Stop everything; TURN allocations are given back."""
@@ -151,25 +155,24 @@ class PathManager:
         """Take a datagram: an application's from a validated pair, or a message of ICE or TURN."""
         for gen in self._generations():
             if path.local in gen.locals:
-                if path in gen.accepted and datagram and datagram[0] > 3:
-                    self._accept(gen, datagram)
-                else:
-                    gen.agent.receive(datagram, path, now)
-                    self._service(now)
+                gen.agent.receive(datagram, path, now)
+                self._service(now)
                 return
         self.drops.add("no generation has that socket")
 
-    def admits(self, datagram: bytes, path: Path) -> bool:
-        """True when ``datagram`` is a whole one of the application's from a validated direct pair.
+    def admit(self, path: Path, batch: Sequence[bytes], now: float) -> bool:
+        """Take the short way for bulk: True when all of ``batch`` is the application's as it stands.
 
-        The short way for bulk: what is admitted need not be given to :meth:`receive`.
+        That is so when it came on a flow of a validated pair and nothing in it is a message of ICE or TURN
+        or a piece of a datagram. Otherwise give each datagram to :meth:`receive`.
         """
-        if not datagram or datagram[0] < QUIC_FIXED_BIT or datagram[0] == MARK:
-            return False
         gen = self._current
         if gen is None or path not in gen.accepted:
             return False
-        self._liveness.received()
+        for datagram in batch:
+            if not datagram or datagram[0] < QUIC_FIXED_BIT or datagram[0] == MARK:
+                return False
+        gen.agent.note_received(path, now)
         return True
 
     def why_none(self) -> str:
@@ -183,7 +186,6 @@ class PathManager:
             gen.agent.handle_timeout(now)
         for timer in self._timers.due(now):
             self._on_timer(timer, now)
-        self._judge(now)
         self._service(now)
 
     def poll_transmit(self) -> Transmit | None:
@@ -210,7 +212,6 @@ class PathManager:
         """When ``handle_timeout`` is wanted, or None."""
         return earliest(
             self._timers.next_timeout(),
-            self._liveness.next_timeout(),
             *(gen.agent.next_timeout() for gen in self._generations()),
         )
 
@@ -242,38 +243,28 @@ class PathManager:
                 pieces.extend(self._fragmenter.split(datagram, mtu))
         return pieces
 
-    def _accept(self, gen: Generation, datagram: bytes) -> None:
-        if gen is self._current:
-            self._liveness.received()
-        if datagram[0] == MARK:
-            whole = self._reassembler.add(datagram)
-            if whole is None:
-                return
-            datagram = whole
-        self._events.put(ev.Received(datagram))
+    def _accept(self, datagram: bytes) -> None:
+        if datagram[:1] != _MARK_BYTE:
+            self._events.put(ev.Received(datagram))
+        elif (whole := self._reassembler.add(datagram)) is not None:
+            self._events.put(ev.Received(whole))
 
     def _service(self, now: float) -> None:
         """Take every agent's events until there are none."""
         for gen in self._generations():
             while (notice := gen.poll(now)) is not None:
-                match notice:
-                    case bytes():
-                        self._accept(gen, notice)
-                    case ev.CheckResult(ok=True):
-                        self._events.put(notice)
-                        if gen is self._current:
-                            self._liveness.received()
-                    case _:
-                        self._events.put(notice)
-            if gen.take_sign_of_life() and gen is self._current:
-                self._liveness.received()
+                if isinstance(notice, ev.Received):
+                    self._accept(notice.data)
+                else:
+                    self._events.put(notice)
+            gen.refresh()
         self._promote(now)
         self._update(now)
 
     def _promote(self, now: float) -> None:
         """Let the generation that is being tried take over once it has a pair to send on."""
         gen, old = self._next, self._current
-        if gen is None or gen.pair is None:
+        if gen is None or not gen.usable:
             return
         if old is not None:
             old.agent.close(now)
@@ -289,53 +280,45 @@ class PathManager:
         gen = self._current
         if gen is None or self._closed:
             return
-        pair = gen.pair
-        if pair is None:
+        if gen.pair is None or (gen.pair.suspect and self._ready):
             self._without_path(gen, now)
             return
-        if self.info is None:
-            self._timers.cancel(_Timer.REPAIR_RETRY)
-            self._timers.cancel(_Timer.REPAIR_LIMIT)
-        info = self._describe(gen, pair)
         if not self._ready:
-            if not gen.settled(pair.id):
-                if self._timers.get(_Timer.SETTLE) is None:
-                    self._timers.set(_Timer.SETTLE, now + SETTLE_LIMIT)
-                return
-            self._get_ready(info)
-        elif info != self.info:
-            visible = self.info is None or (info.local, info.remote, info.mtu, info.reason) != (
-                self.info.local,
-                self.info.remote,
-                self.info.mtu,
-                self.info.reason,
-            )
+            if gen.settled:
+                self._get_ready(gen)
+            elif self._timers.get(_Timer.SETTLE) is None:
+                self._timers.set(_Timer.SETTLE, now + SETTLE_LIMIT)
+            return
+        self._timers.cancel(_Timer.REPAIR_RETRY)
+        self._timers.cancel(_Timer.REPAIR_LIMIT)
+        info = self._describe(gen, gen.pair)
+        if info != self.info:
+            visible = self.info is None or replace(info, rtt=self.info.rtt) != self.info
             self.info = info
             if visible:
-                self._liveness.received()
                 self._events.put(ev.PathChanged(info))
 
-    def _get_ready(self, info: ev.PathInfo) -> None:
-        self._timers.cancel(_Timer.SETTLE)
-        self._ready = True
-        self.info = info
-        self._events.put(ev.PathReady(info))
+    def _get_ready(self, gen: Generation) -> None:
+        if gen.pair is not None:
+            self._timers.cancel(_Timer.SETTLE)
+            self._ready = True
+            self.info = self._describe(gen, gen.pair)
+            self._events.put(ev.PathReady(self.info))
 
     def _describe(self, gen: Generation, pair: PairInfo) -> ev.PathInfo:
-        relayed = gen.is_relayed(pair)
         reason = (
             why_not_direct(gen.agent.pairs, self._config.policy, gen.mapping, self.peer_mapping)
-            if relayed
+            if pair.relayed
             else why_direct(pair)
         )
         return ev.PathInfo(
-            kind=ev.PathKind.RELAY if relayed else ev.PathKind.DIRECT,
+            kind=ev.PathKind.RELAY if pair.relayed else ev.PathKind.DIRECT,
             local=pair.local.address,
             remote=pair.remote.address,
             local_type=pair.local.type.value,
             remote_type=pair.remote.type.value,
             rtt=pair.rtt,
-            mtu=gen.mtu(pair.id),
+            mtu=gen.mtu,
             reason=reason,
         )
 
@@ -363,23 +346,12 @@ class PathManager:
         self._timers.clear()
         self._events.put(ev.NoPath(reason))
 
-    def _judge(self, now: float) -> None:
-        """Ask a path that went quiet, and leave it when it stays so."""
-        verdict = self._liveness.handle_timeout(now)
-        gen = self._current
-        if verdict is Verdict.FINE or gen is None or gen.pair is None:
-            return
-        if verdict is Verdict.ASK:
-            gen.ask(now)
-        else:
-            gen.declare_dead(gen.pair.id)
-
     def _on_timer(self, timer: _Timer, now: float) -> None:
         gen = self._current
         match timer:
             case _Timer.SETTLE:
-                if gen is not None and gen.pair is not None and not self._ready:
-                    self._get_ready(self._describe(gen, gen.pair))
+                if gen is not None and not self._ready:
+                    self._get_ready(gen)
             case _Timer.REPAIR_RETRY:
                 if self.info is None:
                     self._repair(now)

@@ -231,14 +231,14 @@ class PeerConnection:
         if ways is None or self._ended:
             self.drops.add("no path is wanted")
             return
-        application: list[bytes] = []
-        for datagram, remote in batch:
-            path = Path(local, remote)
-            if ways.admits(datagram, path):
-                application.append(datagram)
-            else:
-                ways.receive(datagram, path, now)
-        self._take_application(application, now)
+        start = 0
+        while start < len(batch):
+            remote = batch[start][1]
+            end = start + 1
+            while end < len(batch) and batch[end][1] == remote:
+                end += 1
+            self._receive_run(Path(local, remote), [data for data, _ in batch[start:end]], now)
+            start = end
         self._pump(now)
 
     def handle_timeout(self, now: float) -> None:
@@ -309,6 +309,15 @@ class PeerConnection:
                 self._path.send_many(datagrams, now)
         if not self._ended:
             self._signalling.flush(now)
+
+    def _receive_run(self, path: Path, datagrams: list[bytes], now: float) -> None:
+        """Take what came from one remote address in one go: bulk goes straight to QUIC."""
+        ways = self._ways()
+        if ways.admit(path, datagrams, now):
+            self._take_application(datagrams, now)
+        else:
+            for datagram in datagrams:
+                ways.receive(datagram, path, now)
 
     def _take_application(self, datagrams: list[bytes], now: float) -> None:
         if not datagrams:

@@ -96,7 +96,7 @@ class CheckSeen:
 class ServerTrouble:
     """A STUN or TURN server did not help."""
 
-    server: Address
+    server: Address | None
     reason: str
 
 

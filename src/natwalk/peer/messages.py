@@ -99,4 +99,5 @@ _KNOWN: Final = {kind.__struct_config__.tag for kind in Message.__args__}
 def _decode_one(raw: msgspec.Raw) -> Message | None:
     if _tag.decode(raw).type not in _KNOWN:
         return None
-    return _message.decode(raw)
+    message: Message = _message.decode(raw)
+    return message
