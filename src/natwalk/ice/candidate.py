@@ -36,6 +36,8 @@ TYPE_PREFERENCES: Final = {  # RFC 8445 §5.1.2.2
     CandidateType.RELAYED: 0,
 }
 
+_ITSELF: Final = Address("::", 0)
+
 _PRECEDENCE_V4: Final = 35  # RFC 6724 §2.1: the ::ffff:0:0/96 row
 _PRECEDENCES_V6: Final = {  # RFC 6724 §2.1; whatever is not named ranks with ::/0
     Reach.LOOPBACK: 50,
@@ -51,7 +53,7 @@ class Candidate:
     """A transport address at which a peer may be reached (RFC 8445 §5.1).
 
     ``address`` is where to send, ``related`` the address it was derived from (diagnostics only),
-    ``base`` the local address it is sent from: our own candidates have one, remote ones do not.
+    ``base`` the local address it is sent from: ``address`` itself unless given, and always for remote ones.
     Raises :class:`ValueError` for a foundation, component, priority or transport no RFC allows.
     """
 
@@ -62,9 +64,11 @@ class Candidate:
     address: Address
     type: CandidateType
     related: Address | None = None
-    base: Address | None = None
+    base: Address = _ITSELF
 
     def __post_init__(self) -> None:
+        if self.base is _ITSELF:
+            object.__setattr__(self, "base", self.address)
         if not _FOUNDATION.fullmatch(self.foundation):
             raise ValueError("a foundation is 1 to 32 letters, digits, + or /")
         if not 1 <= self.component <= 256:

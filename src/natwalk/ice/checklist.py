@@ -42,7 +42,6 @@ class Checklist:
         is frozen (RFC 8445 §6.1.2.6, RFC 8838 §12). ``needed`` pairs, from which the peer has just been
         heard, push out the last of those not started.
         """
-        assert local.base is not None
         path = Path(local.base, remote.address)
         if (known := self.pairs.get(path)) is not None:
             return known

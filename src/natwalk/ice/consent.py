@@ -68,6 +68,11 @@ class Consent:
         if pair.check_at is not None:
             pair.check_at = now + self._interval()
 
+    def doubt(self, pair: CandidatePair, now: float) -> None:
+        """Something says that ``pair`` may not work: check it at the next opportunity."""
+        if pair.check_at is not None and pair.asked_at is None:
+            pair.check_at = now
+
     def due(self, now: float) -> list[CandidatePair]:
         """The kept pairs to check at ``now``, with their schedules moved on and misses counted."""
         pairs = []

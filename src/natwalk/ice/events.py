@@ -31,7 +31,10 @@ class GatheringProblem:
 
 @dataclass(frozen=True, slots=True)
 class MappingLearned:
-    """``server`` sees our socket ``base`` at ``mapped``: with two servers, how the NAT maps (RFC 4787 §4.1)."""
+    """``server`` sees our socket at ``base`` as ``mapped``; two servers show how the NAT maps (RFC 4787 §4.1).
+
+    Comes once for each new answer, whether a candidate follows from it or not.
+    """
 
     base: Address
     server: Address

@@ -8,7 +8,15 @@ from natwalk.core import Address, Path, earliest
 from natwalk.ice.candidate import Candidate
 from natwalk.ice.connectivity import Check, Connectivity, Heard, Outcome, Purpose
 from natwalk.ice.consent import Consent, choose_kept
-from natwalk.ice.events import DataReceived, Disconnected, PairFailed, PairLost, PairValidated, ProbeResult
+from natwalk.ice.events import (
+    DataReceived,
+    Disconnected,
+    PairFailed,
+    PairLost,
+    PairSelected,
+    PairValidated,
+    ProbeResult,
+)
 from natwalk.ice.pair import CandidatePair, On, PairInfo, State
 from natwalk.ice.pairing import Pairing
 from natwalk.ice.patience import Patience
@@ -49,9 +57,17 @@ class Lifecycle:
                 self._session.drops.add("an early check from another ufrag")
 
     def add_remote(self, candidate: Candidate, now: float) -> None:
-        """Pair a candidate the peer signalled."""
+        """Pair a candidate the peer signalled.
+
+        What was met as peer-reflexive may turn out to be the peer's relay: a pair in use that was reported
+        as direct is reported again.
+        """
+        selected = self.selection.pair
+        direct = selected is not None and not selected.relayed
         for pair in self._pairing.add_remote(candidate):
             self._removed(pair, "the peer's address is a relay, and the policy is direct", now)
+        if selected is not None and direct and selected.relayed:
+            self._session.events.put(PairSelected(self.info(selected)))
 
     def heard(self, heard: Heard, now: float) -> None:
         """An authentic check came in: queue a triggered one, note a nomination (RFC 8445 §7.3.1)."""
@@ -82,6 +98,8 @@ class Lifecycle:
             return
         if check.purpose is Purpose.PROBE:
             self._session.events.put(ProbeResult(pair.id, check.size, outcome.ok, outcome.rtt))
+            if not (outcome.ok or check.size):
+                self._consent.doubt(pair, now)
         if outcome.role_conflict:
             self._role_conflict(check)
         elif outcome.ok:

@@ -32,7 +32,7 @@ class Pairing:
 
     def add_local(self, candidate: Candidate) -> None:
         """Pair a new candidate of ours; a reflexive one is its base's (RFC 8445 §6.1.2.4)."""
-        if candidate.type not in _PAIRED or candidate.base is None:
+        if candidate.type not in _PAIRED:
             return
         self._locals[candidate.base] = candidate
         for remote in self.remotes:

@@ -82,7 +82,7 @@ class RemoteCandidates:
 
         One that was met first as peer-reflexive takes on its signalled type and priority (RFC 8838 §11).
         """
-        candidate = replace(candidate, address=normal(candidate.address), base=None)
+        candidate = _at(candidate, normal(candidate.address))
         known = self._by_address.get(candidate.address)
         reason = self._refusal(candidate, known)
         if reason is not None:
@@ -135,3 +135,7 @@ class RemoteCandidates:
         if len(self._by_address) - self._peer_reflexive >= self._config.max_remote_candidates:
             return "too many"
         return None
+
+
+def _at(candidate: Candidate, address: Address) -> Candidate:
+    return replace(candidate, address=address, base=address)
