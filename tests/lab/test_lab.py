@@ -127,8 +127,9 @@ def test_a_lab_that_fails_half_way_is_taken_down(monkeypatch) -> None:
         raise LabError("no cable left")
 
     monkeypatch.setattr("natwalk.lab.nodes.Network.attach", refuse)
-    with pytest.raises(LabError, match="no cable left"):
+    with pytest.raises(LabUnavailable, match="no cable left") as caught:
         Lab()
+    assert "the kernel must have" in caught.value.hint
     assert made
     assert not set(made) & network_namespaces()
 
@@ -238,3 +239,14 @@ def test_a_keeper_that_dies_is_noticed(monkeypatch, tmp_path) -> None:
     (tmp_path / "keeper.py").write_text("print('ready', flush=True)\n")
     with pytest.raises(LabUnavailable, match="ended at once"):
         space.Space()
+
+
+@pytest.mark.lab
+def test_the_public_links_have_the_mtu_asked_for() -> None:
+    with Lab("port-restricted", "none", mtu=1280) as lab:
+
+        def mtu(node, interface) -> int:
+            return json.loads(node.run([tool("ip"), "-j", "link", "show", interface]).stdout)[0]["mtu"]
+
+        assert [mtu(lab.nat_a, "wan"), mtu(lab.b, "eth0"), mtu(lab.internet, "net-a")] == [1280] * 3
+        assert mtu(lab.a, "eth0") == 1500

@@ -13,6 +13,7 @@ from natwalk.nat import LayerConfig, kind_spec
 
 _HOST_NUMBERS: Final = {"a": 10, "b": 11}
 _ROUTER_NUMBER: Final = 2
+_KERNEL_HINT: Final = "the kernel must have veth, bridges and nftables with NAT, and /proc/sys be writable"
 
 
 class Lab:
@@ -50,6 +51,12 @@ class Lab:
             if not same_lan:
                 lan, self.routers_b = self._site(SITES["b"], specs[1].layers)
             self.b = self._host("b", lan)
+        except LabUnavailable:
+            self._space.close()
+            raise
+        except LabError as error:
+            self._space.close()
+            raise LabUnavailable(str(error), _KERNEL_HINT) from error
         except BaseException:
             self._space.close()
             raise
@@ -107,7 +114,7 @@ class Lab:
 def why_unavailable() -> str | None:
     """Why there can be no lab on this machine, with what would help; None when there can."""
     try:
-        Space().close()
+        Lab("full-cone", "symmetric").close()
     except LabUnavailable as error:
         return str(error)
     return None
