@@ -16,9 +16,13 @@ from natwalk.nat.engine import Nat
 from natwalk.nat.firewall import Firewall
 from natwalk.nat.kinds import KINDS, KindSpec, LayerConfig, describe, kind_spec
 from natwalk.nat.packet import Dropped, DropReason, Middlebox, Packet, Side, Translation, Verdict
+from natwalk.nat.passage import PASSAGES, TODAY, Abilities, Outcome, Passage, expected, passage
 
 __all__ = [
     "KINDS",
+    "PASSAGES",
+    "TODAY",
+    "Abilities",
     "Allocation",
     "DropReason",
     "Dropped",
@@ -33,15 +37,19 @@ __all__ = [
     "Middlebox",
     "Nat",
     "NatConfig",
+    "Outcome",
     "Packet",
+    "Passage",
     "Pooling",
     "Side",
     "Translation",
     "Verdict",
     "WhenFull",
     "describe",
+    "expected",
     "kind_spec",
     "make_box",
+    "passage",
 ]
 
 

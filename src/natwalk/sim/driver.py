@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
-from natwalk.core import Address, Core, Drops, Path
+from natwalk.core import Address, Drops, Path, Transmit
 from natwalk.sim.channel import ChannelEnd
 from natwalk.sim.clock import SimulationError
 from natwalk.sim.host import Host, SimSocket
@@ -38,7 +38,7 @@ class MessageCore(Protocol):
 
 
 class EventCore(Protocol[E_co]):
-    """The part of a core that every driver needs."""
+    """The part of a core that every driver needs (:class:`natwalk.core.Core` says it all)."""
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at ``now``."""
@@ -48,6 +48,20 @@ class EventCore(Protocol[E_co]):
 
     def poll_event(self) -> E_co | None:
         """The next event."""
+
+
+class DatagramCore(EventCore[E_co], Protocol[E_co]):
+    """A core that talks datagrams: what :class:`natwalk.core.Core` asks, with ``drops`` only read."""
+
+    @property
+    def drops(self) -> Drops:
+        """Why datagrams were dropped."""
+
+    def receive(self, datagram: bytes, path: Path, now: float) -> None:
+        """Take one datagram."""
+
+    def poll_transmit(self) -> Transmit | None:
+        """The next datagram to send, or None."""
 
 
 class Driver(Generic[E]):
@@ -65,7 +79,7 @@ class Driver(Generic[E]):
         self.events: list[E] = []
         self.closed = False
         self.core = core
-        self._datagrams: Core[E] | None = None
+        self._datagrams: DatagramCore[E] | None = None
         self._messages: MessageCore | None = None
         self._end: ChannelEnd | None = None
         self._on_event: Callable[[E], None] = on_event or self.events.append
@@ -113,7 +127,7 @@ class Driver(Generic[E]):
         """Close the socket at ``address``."""
         self._sockets.pop(address).close()
 
-    def use(self, datagrams: Core[E]) -> None:
+    def use(self, datagrams: DatagramCore[E]) -> None:
         """Carry datagrams for ``datagrams``, the core or a part of it."""
         self._datagrams = datagrams
 
@@ -189,7 +203,7 @@ class Driver(Generic[E]):
 
 def attach(
     network: Network,
-    core: Core[E],
+    core: DatagramCore[E],
     host: Host,
     addresses: Iterable[Address],
     on_event: Callable[[E], None] | None = None,

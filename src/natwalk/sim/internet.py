@@ -72,8 +72,8 @@ class Internet:
 
 
 def two_peers(
-    nat_a: str,
-    nat_b: str,
+    nat_a: str | KindSpec,
+    nat_b: str | KindSpec,
     *,
     seed: int,
     same_lan: bool = False,
@@ -81,24 +81,25 @@ def two_peers(
     access: LinkConfig | None = None,
     trace: Trace | None = None,
 ) -> Internet:
-    """Server, core and two peers behind NATs of those kinds (:data:`natwalk.nat.KINDS`).
+    """Server, core and two peers behind NATs of those kinds: names of :data:`natwalk.nat.KINDS`, or own ones.
 
     ``delay`` is one-way between a peer and the core, in seconds; ``access`` replaces that link's whole
     behaviour. With ``same_lan`` both sit behind the one NAT of ``nat_a``. The server is at 203.0.113.10 and
     .11. Raises ValueError for an unknown kind, or when one LAN is asked to have two kinds.
     """
-    if same_lan and nat_a != nat_b:
-        raise ValueError(f"peers on one LAN have one NAT, not {nat_a} and {nat_b}")
+    spec_a, spec_b = (nat if isinstance(nat, KindSpec) else kind_spec(nat) for nat in (nat_a, nat_b))
+    if same_lan and spec_a != spec_b:
+        raise ValueError(f"peers on one LAN have one NAT, not {spec_a.name} and {spec_b.name}")
     network = Network(seed, trace=trace)
     core = network.router("core")
     server = network.host("server")
     network.connect(server, core, SERVER, SERVER_ALTERNATE, config=LAN)
     config = access or LinkConfig(delay=delay)
-    a = _site(network, core, "a", kind_spec(nat_a), REGION_A, config)
+    a = _site(network, core, "a", spec_a, REGION_A, config)
     if same_lan:
-        b = _neighbour(network, core, a, "b", config)
+        b = _neighbour(network, core, a, spec_a, config)
     else:
-        b = _site(network, core, "b", kind_spec(nat_b), REGION_B, config)
+        b = _site(network, core, "b", spec_b, REGION_B, config)
     return Internet(network, core, server, a, b)
 
 
@@ -123,10 +124,9 @@ def _site(
     return Site(spec.name, host, tuple(routers), access, address)
 
 
-def _neighbour(network: Network, core: Router, first: Site, name: str, config: LinkConfig) -> Site:
+def _neighbour(network: Network, core: Router, first: Site, spec: KindSpec, config: LinkConfig) -> Site:
     """A second peer on the LAN of ``first``; without any router both are on the open internet."""
-    host = network.host(name)
-    spec = kind_spec(first.kind)
+    host = network.host("b")
     address = _host_address(spec, REGION_A, 11)
     if not first.routers:
         return Site(first.kind, host, (), network.connect(host, core, address, config=config), address)

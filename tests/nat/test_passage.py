@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from natwalk.nat import (
+    KINDS,
+    PASSAGES,
+    TODAY,
+    Abilities,
+    Filtering,
+    Mapping,
+    NatConfig,
+    Outcome,
+    Passage,
+    expected,
+    passage,
+)
+
+EVERYTHING = Abilities(guessing=True, relay_over_tcp=True)
+
+
+def test_every_pair_of_kinds_has_a_row() -> None:
+    assert set(PASSAGES) == set(product(KINDS, KINDS))
+
+
+@pytest.mark.parametrize(("kind_a", "kind_b"), list(product(KINDS, KINDS)))
+def test_the_table_agrees_with_the_behaviours_of_the_layers(kind_a: str, kind_b: str) -> None:
+    """Hole punching fails only where one mapping depends on the port and the other side filters by it."""
+
+    def depends(kind: str) -> bool:
+        nats = [layer for layer in KINDS[kind].layers if isinstance(layer, NatConfig)]
+        return any(layer.mapping is Mapping.ADDRESS_AND_PORT_DEPENDENT for layer in nats)
+
+    def filters(kind: str) -> bool:
+        nats = [layer for layer in KINDS[kind].layers if isinstance(layer, NatConfig)]
+        return any(layer.filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT for layer in nats)
+
+    assert passage(kind_a, kind_b) is passage(kind_b, kind_a)
+    hard = (depends(kind_a) and filters(kind_b)) or (depends(kind_b) and filters(kind_a))
+    if not (KINDS[kind_a].passes_udp and KINDS[kind_b].passes_udp) or (depends(kind_a) and depends(kind_b)):
+        assert passage(kind_a, kind_b) is Passage.RELAYED
+    else:
+        assert passage(kind_a, kind_b) is (Passage.GUESSED if hard else Passage.DIRECT)
+
+
+@pytest.mark.parametrize(
+    ("pair", "abilities", "outcome"),
+    [
+        (("none", "symmetric"), TODAY, Outcome.DIRECT),
+        (("port-restricted", "symmetric"), TODAY, Outcome.RELAY),
+        (("port-restricted", "symmetric"), EVERYTHING, Outcome.DIRECT),
+        (("symmetric", "symmetric"), EVERYTHING, Outcome.RELAY),
+        (("none", "udp-blocked"), TODAY, Outcome.NONE),
+        (("none", "udp-blocked"), EVERYTHING, Outcome.RELAY),
+    ],
+)
+def test_the_letters_come_down_to_what_the_program_can_do(
+    pair: tuple[str, str], abilities: Abilities, outcome: Outcome
+) -> None:
+    assert expected(*pair, abilities=abilities) is outcome
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_one_lan_is_direct_whatever_the_nat(kind: str) -> None:
+    assert expected(kind, kind, same_lan=True) is Outcome.DIRECT
+
+
+def test_an_unknown_kind_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'cone'"):
+        expected("cone", "none")
