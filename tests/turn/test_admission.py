@@ -1,0 +1,248 @@
+"""FAULTS C 39, 40, 41, 42, 47, 49 against the server core."""
+
+from __future__ import annotations
+
+import os
+
+from turn_world import LISTENER, REALM_NAME, World, code_of, make_config
+
+from natwalk.core import Address, Path
+from natwalk.stun import (
+    MESSAGE_INTEGRITY,
+    MESSAGE_INTEGRITY_SHA256,
+    NONCE,
+    PASSWORD_ALGORITHM,
+    REALM,
+    REQUESTED_TRANSPORT,
+    SOFTWARE,
+    USERNAME,
+    ErrorCode,
+    Method,
+    PasswordAlgorithm,
+    decode,
+    encode,
+    request,
+)
+from natwalk.stun.attributes import ERROR_CODE
+from natwalk.turn import TurnLimits, rest_credentials
+
+UDP = (REQUESTED_TRANSPORT, 17)
+WALL = 1_700_000_000.0
+
+
+def test_first_request_is_challenged_without_leaving_state() -> None:
+    world = World()
+    raw = world.raw_client()
+    refused = raw.bare(Method.ALLOCATE, UDP)
+    assert refused is not None
+    assert refused.get(ERROR_CODE) == ErrorCode(401)
+    assert refused.get(REALM) == REALM_NAME
+    assert refused.get(NONCE)
+    assert SOFTWARE not in refused
+    assert world.server.stats.allocations == 0
+    assert world.server_events == []
+    assert world.server.next_timeout() is None
+
+
+def test_refusals_do_not_amplify() -> None:
+    """FAULTS 40: 72 bytes for a bare 20-byte Allocate; a 438 no more than its cause."""
+    world = World(make_config(software="natwalk"))
+    raw = world.raw_client()
+    bare = encode(request(Method.ALLOCATE, bytes(12)))
+    assert len(bare) == 20
+    [refusal] = raw.say(bare)
+    assert len(refusal) <= 3.6 * len(bare)
+    garbage = encode(
+        request(Method.ALLOCATE, bytes(12), (USERNAME, "a"), (REALM, "natwalk"), (NONCE, b"stale")),
+        integrity_key=b"wrong",
+    )
+    assert len(garbage) >= 76
+    [stale] = raw.say(garbage)
+    assert code_of(decode(stale)) == 438
+    assert len(stale) <= len(garbage)
+
+
+def test_binding_on_the_turn_port_is_answered_minimally() -> None:
+    """FAULTS 39: at most 32 bytes for IPv4, 44 for IPv6, no SOFTWARE."""
+    world = World()
+    for host, size in (("198.51.100.9", 32), ("2001:db8::9", 44)):
+        raw = world.raw_client(host=host)
+        [answer] = raw.say(encode(request(Method.BINDING, bytes(12))))
+        assert len(answer) == size
+
+
+def test_401s_are_limited_by_source_whatever_the_port() -> None:
+    """FAULTS 41: 100 requests a second with rotating ports get 10 a second and a burst; others are served."""
+    world = World()
+    answers = 0
+    bare = encode(request(Method.ALLOCATE, bytes(12)))
+    for n in range(500):
+        world.now += 0.01
+        answers += len(world.raw_client(10_000 + n).say(bare))
+    assert 50 <= answers <= 5 * 10 + 20 + 1
+    assert world.server.drops.counts["too many refusals to this source"] == 500 - answers
+    assert world.raw_client(host="198.51.100.200").bare(Method.ALLOCATE, UDP) is not None
+
+
+def test_401s_to_one_64_share_a_limit() -> None:
+    """FAULTS 42."""
+    world = World()
+    bare = encode(request(Method.ALLOCATE, bytes(12)))
+    answers = 0
+    for n in range(1000):
+        path = Path(LISTENER, Address(f"2001:db8:7::{n:x}", 1000))
+        world.server.receive(bare, path, world.now)
+        while world.server.poll_transmit() is not None:
+            answers += 1
+    assert answers == 20
+
+
+def test_signed_request_is_granted_and_answered_in_kind() -> None:
+    """The response is signed with the kind of integrity the request had (RFC 8489 §9.2.4)."""
+    for sha256 in (False, True):
+        answer = World().raw_client().allocate(sha256=sha256)
+        assert code_of(answer) == 0
+        assert (MESSAGE_INTEGRITY_SHA256 in answer) is sha256
+        assert (MESSAGE_INTEGRITY in answer) is not sha256
+
+
+def test_missing_credentials_are_a_bad_request() -> None:
+    world = World()
+    raw = world.raw_client()
+    raw.challenge()
+    full = ((USERNAME, "alice"), (REALM, REALM_NAME), (NONCE, raw.nonce))
+    for missing in range(3):
+        attributes = full[:missing] + full[missing + 1 :]
+        [answer] = raw.say(encode(request(Method.ALLOCATE, bytes(12), UDP, *attributes), integrity_key=raw.key()))
+        assert code_of(decode(answer)) == 400
+    chosen = (*full, (PASSWORD_ALGORITHM, PasswordAlgorithm(2)))
+    [answer] = raw.say(encode(request(Method.ALLOCATE, bytes(12), UDP, *chosen), integrity_key=raw.key()))
+    assert code_of(decode(answer)) == 400
+
+
+def test_stale_and_foreign_nonces_get_438_with_a_new_one() -> None:
+    world = World()
+    raw = world.raw_client()
+    raw.challenge()
+    old = raw.nonce
+    world.run(601.0)
+    answer = raw.allocate()
+    assert code_of(answer) == 438
+    fresh = answer.get(NONCE)
+    assert fresh is not None
+    assert fresh != old
+    thief = world.raw_client(50001)
+    thief.nonce = fresh
+    assert code_of(thief.allocate()) == 438
+    raw.nonce = fresh
+    assert code_of(raw.allocate()) == 0
+
+
+def test_wrong_password_wrong_user_and_wrong_realm_look_the_same() -> None:
+    """FAULTS 33: no oracle tells existing users from missing ones."""
+    world = World()
+    answers = []
+    for user, realm in (("alice", REALM_NAME), ("nobody", REALM_NAME), ("alice", "elsewhere")):
+        raw = world.raw_client()
+        raw.challenge()
+        credentials = ((USERNAME, user), (REALM, realm), (NONCE, raw.nonce))
+        message = request(Method.ALLOCATE, bytes(12), UDP, *credentials)
+        [answer] = raw.say(encode(message, integrity_key=raw.key("guess")))
+        answers.append((code_of(decode(answer)), len(answer)))
+    assert answers == [(401, 72)] * 3
+
+
+def test_guessing_is_slowed_down_per_user_and_source() -> None:
+    """FAULTS 49: 1000 guesses in 100 s; a few are looked at, and the owner elsewhere is not locked out."""
+    world = World()
+    raw = world.raw_client()
+    looked_at = 0
+    for _ in range(1000):
+        world.now += 0.1
+        answer = raw.signed(Method.ALLOCATE, UDP, password="guess")
+        looked_at += code_of(answer) == 401
+    assert looked_at <= 5 + 5 + 100 / 16
+    assert world.server.drops.counts["too many wrong passwords for this user from this source"] > 900
+    assert code_of(raw.signed(Method.ALLOCATE, UDP)) == -1
+    assert code_of(world.raw_client(host="198.51.100.200").allocate()) == 0
+
+
+def test_guessing_many_users_is_slowed_down_per_source() -> None:
+    """FAULTS 49: one password tried on everybody."""
+    world = World()
+    raw = world.raw_client()
+    for n in range(200):
+        world.now += 0.2
+        raw.signed(Method.ALLOCATE, UDP, username=f"user{n}", password="guess")
+    assert world.server.drops.counts["too many wrong passwords from this source"] > 100
+
+
+def test_right_password_clears_the_slate() -> None:
+    world = World()
+    raw = world.raw_client()
+    for _ in range(10):
+        for _ in range(4):
+            world.now += 1.0
+            assert code_of(raw.signed(Method.ALLOCATE, UDP, password="guess")) == 401
+        world.now += 1.0
+        assert code_of(raw.signed(Method.REFRESH)) == 437
+
+
+def test_rest_credentials_of_any_secret_are_good_until_they_expire() -> None:
+    world = World(make_config(users={}, auth_secrets=("new", "old")))
+    world.server.set_wall_offset(WALL - world.now)
+    for n, (secret, expected) in enumerate((("new", 0), ("old", 0), ("other", 401))):
+        username, password = rest_credentials(secret, WALL, 600, f"user{n}")
+        raw = world.raw_client(50000 + n)
+        raw.challenge()
+        assert code_of(raw.allocate(username=username, password=password)) == expected
+    world.run(601.0)
+    username, password = rest_credentials("new", WALL, 600, "late")
+    assert code_of(world.raw_client(50010).allocate(username=username, password=password)) == 401
+
+
+def test_rest_credentials_need_the_wall_clock() -> None:
+    """Before the driver said what time it is, an expiry means nothing."""
+    world = World(make_config(users={}, auth_secrets=("new",)))
+    username, password = rest_credentials("new", WALL, 600)
+    assert code_of(world.raw_client().allocate(username=username, password=password)) == 401
+
+
+def test_allocation_outlives_the_credential_it_was_made_with() -> None:
+    """The expiry says when a session may start; a long transfer refreshes with the same credential."""
+    world = World(make_config(users={}, auth_secrets=("new",)))
+    world.server.set_wall_offset(WALL - world.now)
+    username, password = rest_credentials("new", WALL, 300, "alice")
+    raw = world.raw_client()
+    assert code_of(raw.allocate(username=username, password=password)) == 0
+    world.run(400.0)
+    assert code_of(raw.refresh(600, username=username, password=password)) == 0
+    other = world.raw_client(50001)
+    assert code_of(other.allocate(username=username, password=password)) == 401
+
+
+def test_static_user_with_a_rest_like_name_is_static() -> None:
+    world = World(make_config(users={"150": "pw"}, auth_secrets=("new",)))
+    assert code_of(world.raw_client().allocate(username="150", password="pw")) == 0
+
+
+def test_nonce_secret_is_injected_or_random() -> None:
+    """Two servers with one secret accept each other's nonces; two without do not."""
+    for secret, expected in ((b"x" * 32, 0), (b"", 438)):
+        first = World(make_config(nonce_secret=secret)).raw_client()
+        first.challenge()
+        second = World(make_config(nonce_secret=secret), seed=2).raw_client()
+        second.nonce = first.nonce
+        assert code_of(second.allocate()) == expected
+
+
+def test_memory_before_authentication_is_bounded() -> None:
+    """FAULTS 42: counters of strangers have a capacity, and nothing else is kept of them."""
+    world = World(make_config(limits=TurnLimits(tracked_sources=64)))
+    for n in range(2000):
+        path = Path(LISTENER, Address(f"198.{18 + n // 65536}.{n >> 8 & 255}.{n & 255}", 1000))
+        world.server.receive(encode(request(Method.ALLOCATE, os.urandom(12))), path, world.now)
+        while world.server.poll_transmit() is not None:
+            pass
+    assert len(world.server._admission._refusals) <= 128
+    assert world.server.stats.allocations == 0
