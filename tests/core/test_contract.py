@@ -32,6 +32,17 @@ def test_drops_count_by_reason_and_stay_bounded() -> None:
     assert drops.last == "other"
 
 
+def test_drops_of_parts_sum_up() -> None:
+    one, two = Drops(), Drops()
+    one.add("a")
+    two.add("a")
+    two.add("b")
+    total = Drops.sum([one, two, Drops()])
+    assert total.counts == {"a": 2, "b": 1}
+    assert total.last == "b"
+    assert one.total == 1
+
+
 def test_path_reads_as_a_flow() -> None:
     path = Path(Address("192.0.2.1", 1), Address("2001:db8::1", 2))
     assert str(path) == "192.0.2.1:1 -> [2001:db8::1]:2"

@@ -31,6 +31,8 @@ class PeerDriver:
     ) -> None:
         self.core = core
         self.wake: Callable[[], None] | None = None
+        self.unbound: list[IPAddress] = []
+        """Local addresses no socket could be bound to."""
         self._on_event = on_event
         self._on_flushed = on_flushed
         self._addresses = addresses
@@ -132,8 +134,7 @@ class PeerDriver:
             try:
                 sock = self._bind_one(ip)
             except OSError:
-                # An address may vanish between being listed and being bound; the others do.
-                self.core.drops.add("local address that cannot be bound")
+                self.unbound.append(ip)  # it vanished between being listed and being bound; the others do
                 continue
             sockets.append(sock)
             self._sockets[sock.local] = sock

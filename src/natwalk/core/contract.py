@@ -15,7 +15,7 @@ asyncio shell, the simulator, a test) owns sockets, clocks and randomness, and a
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from natwalk.core.address import Address
@@ -47,7 +47,9 @@ class Transmit(NamedTuple):
 class Core(Protocol[E_co]):
     """What every datagram protocol in natwalk looks like from outside."""
 
-    drops: Drops
+    @property
+    def drops(self) -> Drops:
+        """Why datagrams were dropped."""
 
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
         """Take one datagram that arrived on ``path``; never raises on wire bytes."""
@@ -81,6 +83,15 @@ class Drops:
             reason = "other"
         self.counts[reason] += 1
         self.last = reason
+
+    @classmethod
+    def sum(cls, parts: Iterable[Drops]) -> Drops:
+        """The counters of several parts as one snapshot; ``last`` is that of the last part that has one."""
+        total = cls()
+        for part in parts:
+            total.counts += part.counts
+            total.last = part.last or total.last
+        return total
 
     @property
     def total(self) -> int:

@@ -31,7 +31,7 @@ class GatheringProblem:
 
 @dataclass(frozen=True, slots=True)
 class MappingLearned:
-    """``server`` sees our socket at ``base`` as ``mapped``; two servers show how the NAT maps (RFC 4787 §4.1).
+    """``server`` sees our socket ``base`` at ``mapped``: two servers show how a NAT maps (RFC 4787 §4.1).
 
     Comes once for each new answer, whether a candidate follows from it or not.
     """

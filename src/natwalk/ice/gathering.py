@@ -118,6 +118,7 @@ class Gatherer:
         """Ask at once whether our mappings are still what they were."""
         for path in self._keepalives:
             self._keepalives[path] = now
+        self._keep_alive(now)
 
     def find(self, address: Address, base: Address) -> Candidate | None:
         """The candidate of ours at ``address`` with that ``base``, or None."""
@@ -190,13 +191,16 @@ class Gatherer:
         for pending in self._transactions.handle_timeout(now):
             if not pending.context:
                 self._closed(pending.path.remote, useful=False, reason="no answer")
+        self._keep_alive(now)
+        if self._deadline is not None and self._deadline <= now:
+            self._give_up()
+        self.conclude()
+
+    def _keep_alive(self, now: float) -> None:
         for path, due in list(self._keepalives.items()):
             if due <= now:
                 self._keepalives[path] = now + self._session.config.reflexive_keepalive
                 self._ask(path, now, keepalive=True)
-        if self._deadline is not None and self._deadline <= now:
-            self._give_up()
-        self.conclude()
 
     def conclude(self) -> None:
         """Report what is known for good: servers that were no use, and the end of gathering."""

@@ -66,9 +66,14 @@ class PathManager:
         self._reassembler = Reassembler()
         self._ready = False
         self._closed = False
-        self.drops = Drops()
+        self._drops = Drops()
         self.info: ev.PathInfo | None = None
         self.peer_mapping = MappingView.UNKNOWN
+
+    @property
+    def drops(self) -> Drops:
+        """Why datagrams were dropped, here and by ICE."""
+        return Drops.sum([self._drops, *(gen.agent.drops for gen in self._generations())])
 
     # --- what the owner says -------------------------------------------------------------------------
 
@@ -130,7 +135,7 @@ class PathManager:
         """Send ``datagrams`` in order on the path in use."""
         gen = self._current
         if gen is None or gen.pair is None:
-            self.drops.add("no path to send on")
+            self._drops.add("no path to send on")
             return
         mtu = gen.mtu
         if any(len(datagram) > mtu for datagram in datagrams):
@@ -158,7 +163,7 @@ class PathManager:
                 gen.agent.receive(datagram, path, now)
                 self._service(now)
                 return
-        self.drops.add("no generation has that socket")
+        self._drops.add("no generation has that socket")
 
     def admit(self, path: Path, batch: Sequence[bytes], now: float) -> bool:
         """Take the short way for bulk: True when all of ``batch`` is the application's as it stands.
@@ -287,7 +292,9 @@ class PathManager:
             if gen.settled:
                 self._get_ready(gen)
             elif self._timers.get(_Timer.SETTLE) is None:
-                self._timers.set(_Timer.SETTLE, now + SETTLE_LIMIT)
+                # Probes leave with the validation: what passes answers within about one round trip.
+                rtt = SETTLE_LIMIT if gen.pair.rtt is None else gen.pair.rtt
+                self._timers.set(_Timer.SETTLE, now + min(SETTLE_LIMIT, 0.01 + 1.25 * rtt))
             return
         self._timers.cancel(_Timer.REPAIR_RETRY)
         self._timers.cancel(_Timer.REPAIR_LIMIT)

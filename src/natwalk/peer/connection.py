@@ -104,8 +104,18 @@ class PeerConnection:
         self._deadline: float | None = None
         self._ended = False
         self._resume = resume
-        self.drops = Drops()
+        self._drops = Drops()
         self.connected = False
+
+    @property
+    def drops(self) -> Drops:
+        """Why datagrams and messages were dropped, in every room."""
+        parts = [self._drops, self._client.drops, self._mailbox.drops]
+        if self._path is not None:
+            parts.append(self._path.drops)
+        if self._secure is not None:
+            parts.append(self._secure.drops)
+        return Drops.sum(parts)
 
     # --- commands --------------------------------------------------------------------------------------
 
@@ -229,7 +239,7 @@ class PeerConnection:
         """Take what arrived on one socket, in order."""
         ways = self._path
         if ways is None or self._ended:
-            self.drops.add("no path is wanted")
+            self._drops.add("no path is wanted")
             return
         start = 0
         while start < len(batch):
@@ -327,7 +337,7 @@ class PeerConnection:
             return
         for datagram in datagrams:
             if not self._early_datagrams.put(datagram):
-                self.drops.add("too many datagrams before the connection")
+                self._drops.add("too many datagrams before the connection")
 
     def _on_mail(self, event: rv.SecureMailboxEvent, now: float) -> None:
         match event:
@@ -353,7 +363,7 @@ class PeerConnection:
                 if not self.connected:
                     self._fail(of_rendezvous(event.code), f"{event.message}; {event.hint}", now)
             case rv.WrongKey():
-                self.drops.add("someone came without the resume secret")
+                self._drops.add("someone came without the resume secret")
             case rv.MailboxOpened() | rv.MailboxClosed():
                 pass
             case _:
@@ -408,7 +418,7 @@ class PeerConnection:
         try:
             candidate = Candidate.from_sdp(line)
         except MalformedMessage:
-            self.drops.add("candidate that is none")
+            self._drops.add("candidate that is none")
             return
         self._events.put(_seen("remote", candidate))
         self._ways().add_remote_candidate(generation, candidate, now)

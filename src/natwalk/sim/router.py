@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from natwalk.core import Drops
 from natwalk.nat import Dropped, Middlebox, Packet, Side
 from natwalk.sim.clock import Clock
@@ -23,6 +25,7 @@ class Router:
         self._clock = clock
         self._trace = trace
         self._routes: dict[str, Pipe] = {}
+        self._blocked: Callable[[Packet], bool] | None = None
         self._uplink: Pipe | None = None
 
     def route(self, address: str, pipe: Pipe) -> None:
@@ -46,6 +49,11 @@ class Router:
         """Disconnect it outwards."""
         self._uplink = None
 
+    def block(self, blocked: Callable[[Packet], bool] | None) -> None:
+        """Drop every packet that ``blocked`` says so of, until told otherwise with None."""
+        self._trace.add(self._clock.now, Happening.SCENARIO, self.name, 0, None, "filter changed")
+        self._blocked = blocked
+
     def reboot(self) -> None:
         """Lose the state of the middlebox."""
         self._trace.add(self._clock.now, Happening.SCENARIO, self.name, 0, None, "reboot")
@@ -54,7 +62,9 @@ class Router:
 
     def from_inside(self, packet: Packet, serial: int) -> None:
         """Forward a packet that came from an inside node."""
-        if packet.destination.host in self._routes:
+        if self._blocked is not None and self._blocked(packet):
+            self._drop(packet, serial, "blocked")
+        elif packet.destination.host in self._routes:
             self._inwards(packet, serial)
         elif self.box is None:
             self._outwards(packet, serial)
@@ -63,7 +73,9 @@ class Router:
 
     def receive(self, packet: Packet, serial: int) -> None:
         """Forward a packet that came from the uplink."""
-        if self.box is None:
+        if self._blocked is not None and self._blocked(packet):
+            self._drop(packet, serial, "blocked")
+        elif self.box is None:
             self._inwards(packet, serial)
         else:
             self._judge(packet, serial, Side.INTERNAL)
