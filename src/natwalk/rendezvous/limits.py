@@ -7,12 +7,15 @@ table of fixed size, so memory does not grow with the number of addresses an att
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Network
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from natwalk.core import IPAddress, canonical
+
+K = TypeVar("K", bound=Hashable)
 
 _MINUTE: Final = 60.0
 
@@ -93,34 +96,27 @@ class TokenBucket:
         return (1.0 - self._tokens) / self._rate
 
 
-class SourceRates:
-    """The rates of all sources, in at most ``limits.sources`` rows; the least recently seen row gives way."""
+class SourceRates(Generic[K]):
+    """What each source may do a minute, by kind, in a table of fixed size: the oldest row gives way."""
 
-    __slots__ = ("_buckets", "_limits")
+    __slots__ = ("_buckets", "_per_minute", "_rows")
 
-    def __init__(self, limits: RendezvousLimits) -> None:
-        self._limits = limits
-        self._buckets: OrderedDict[tuple[str, Rate], TokenBucket] = OrderedDict()
+    def __init__(self, per_minute: Mapping[K, int], rows: int) -> None:
+        self._per_minute = dict(per_minute)
+        self._rows = rows
+        self._buckets: OrderedDict[tuple[str, K], TokenBucket] = OrderedDict()
 
-    def take(self, source: str, rate: Rate, now: float) -> float:
+    def take(self, source: str, kind: K, now: float) -> float:
         """0.0 when ``source`` may, else the seconds until it may; a refusal later on is not refunded."""
-        key = (source, rate)
+        key = (source, kind)
         bucket = self._buckets.get(key)
         if bucket is None:
-            if len(self._buckets) >= self._limits.sources:
+            if len(self._buckets) >= self._rows:
                 self._buckets.popitem(last=False)
-            per_minute = self._per_minute(rate)
+            per_minute = self._per_minute[kind]
             bucket = self._buckets[key] = TokenBucket(per_minute / _MINUTE, per_minute, now)
         self._buckets.move_to_end(key)
         return bucket.take(now)
-
-    def _per_minute(self, rate: Rate) -> int:
-        limits = self._limits
-        return {
-            Rate.ALLOCATION: limits.allocations_per_minute,
-            Rate.CLAIM: limits.claims_per_minute,
-            Rate.REOPEN: limits.reopens_per_minute,
-        }[rate]
 
     def __len__(self) -> int:
         return len(self._buckets)

@@ -67,7 +67,14 @@ class RendezvousServer:
         self._random_bytes = random_bytes
         self._store = MailboxStore(config, random_bytes=random_bytes)
         self._nameplates = Nameplates(random_bytes, resting_limit=config.mailboxes)
-        self._rates = SourceRates(config)
+        self._rates = SourceRates(
+            {
+                Rate.ALLOCATION: config.allocations_per_minute,
+                Rate.CLAIM: config.claims_per_minute,
+                Rate.REOPEN: config.reopens_per_minute,
+            },
+            config.sources,
+        )
         self._connections: dict[int, _Connection] = {}
         self._per_source: dict[str, int] = {}
         self._allocators: dict[str, str] = {}
