@@ -1,0 +1,236 @@
+"""The asyncio shell of an ICE agent: a socket for each local address, one timer, two futures."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, Final
+
+from natwalk.aio.interfaces import local_addresses
+from natwalk.aio.udp import UdpSocket
+from natwalk.core import Address, IPAddress, LocalProtocolError, NatError, Path
+from natwalk.ice import (
+    Candidate,
+    DataReceived,
+    GatheringFinished,
+    IceAgent,
+    IceConfig,
+    IceEvent,
+    IceFailed,
+    IceParameters,
+    PairInfo,
+    PairSelected,
+)
+
+RECEIVE_QUEUE_LIMIT: Final = 1024
+
+_Batch = list[tuple[bytes, Address]]
+
+
+class ConnectionFailed(NatError):
+    """No pair of addresses works, or the connection was closed; the text says which."""
+
+
+class Connection:
+    """One ICE connection to one peer.
+
+    Candidates and parameters travel to the peer by whatever the application has. ``addresses`` are the
+    local IP addresses to use, all of this machine's by default; ``on_event`` sees every event of the
+    agent, data excepted, which is what trickling needs. ``await close()`` when done.
+    """
+
+    def __init__(
+        self,
+        config: IceConfig | None = None,
+        *,
+        controlling: bool,
+        addresses: Iterable[IPAddress] | None = None,
+        on_event: Callable[[IceEvent], None] | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._agent = IceAgent(
+            config or IceConfig(), controlling=controlling, random_bytes=secrets.token_bytes
+        )
+        self._addresses = addresses
+        self._on_event = on_event
+        self._sockets: dict[Address, UdpSocket] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._gathered: asyncio.Future[None] = self._loop.create_future()
+        self._selected: asyncio.Future[PairInfo] = self._loop.create_future()
+        self._ended: asyncio.Future[str] = self._loop.create_future()
+        self._received: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._idle = asyncio.Event()
+        self._flushing = False
+
+    @property
+    def agent(self) -> IceAgent:
+        """The agent inside, for everything the shell does not offer."""
+        return self._agent
+
+    @property
+    def local_parameters(self) -> IceParameters:
+        """What the peer has to know besides the candidates."""
+        return self._agent.local_parameters
+
+    @property
+    def local_candidates(self) -> tuple[Candidate, ...]:
+        """The candidates gathered so far."""
+        return self._agent.local_candidates
+
+    @property
+    def selected(self) -> PairInfo | None:
+        """The pair in use, or None."""
+        return self._agent.selected
+
+    async def gather(self) -> tuple[Candidate, ...]:
+        """Bind a socket to each local address and return all candidates, when no more are to be expected.
+
+        Addresses that cannot be bound are passed over; raises OSError when none can be.
+        """
+        self._bind(local_addresses() if self._addresses is None else self._addresses)
+        self._agent.end_of_local_addresses(self._loop.time())
+        self._flush()
+        await self._gathered
+        return self._agent.local_candidates
+
+    def set_remote_parameters(self, parameters: IceParameters) -> None:
+        """Tell the agent the peer's ufrag and password: checks can start."""
+        self._agent.set_remote_parameters(parameters, self._loop.time())
+        self._flush()
+
+    def add_remote_candidate(self, candidate: Candidate | None) -> None:
+        """Tell the agent a candidate of the peer's; None says that there are no more."""
+        if candidate is None:
+            self._agent.end_of_remote_candidates(self._loop.time())
+        else:
+            self._agent.add_remote_candidate(candidate, self._loop.time())
+        self._flush()
+
+    async def connect(self) -> PairInfo:
+        """Wait until a pair is selected and return it; raises :class:`ConnectionFailed` if none works."""
+        waiting: list[asyncio.Future[Any]] = [self._selected, self._ended]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not self._selected.done():
+            raise ConnectionFailed(self._ended.result())
+        return self._selected.result()
+
+    def send(self, data: bytes) -> None:
+        """Send one datagram; raises :class:`LocalProtocolError` while no pair works."""
+        self._agent.send(data, self._loop.time())
+        self._flush()
+
+    async def recv(self) -> bytes:
+        """The next datagram from the peer; raises :class:`ConnectionFailed` after the end."""
+        data = await self._received.get()
+        if data is None:
+            self._received.put_nowait(None)  # for whoever else is waiting
+            raise ConnectionFailed(self._ended.result())
+        return data
+
+    async def close(self) -> None:
+        """Give relayed addresses back and close the sockets; harmless when repeated."""
+        self._agent.close(self._loop.time())
+        self._end("the connection was closed")
+        self._flush()
+        try:
+            await self._idle.wait()  # a TURN server has to be told, and may have to be told again
+        finally:
+            self._release()
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _bind(self, addresses: Iterable[IPAddress]) -> None:
+        if self._sockets:
+            raise LocalProtocolError("gather() was called before")
+        failure: OSError | None = None
+        for ip in addresses:
+            local: list[Address] = []
+            try:
+                sock = UdpSocket.bind(Address(str(ip), 0), partial(self._on_datagrams, local))
+            except OSError as error:
+                failure = error
+                continue
+            local.append(sock.local)
+            self._sockets[sock.local] = sock
+            self._agent.add_local_address(sock.local, self._loop.time())
+        if not self._sockets:
+            raise failure or OSError("this machine has no address to gather on")
+
+    def _release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for sock in self._sockets.values():
+            sock.close()
+
+    def _on_datagrams(self, local: list[Address], batch: _Batch) -> None:
+        now = self._loop.time()
+        for data, remote in batch:
+            self._agent.receive(data, Path(local[0], remote), now)
+        self._flush()
+
+    def _on_timer(self) -> None:
+        due, now = self._agent.next_timeout(), self._loop.time()
+        self._agent.handle_timeout(now if due is None else max(due, now))
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._flushing:  # a callback gave a command: the loop below goes on with it
+            return
+        self._flushing = True
+        try:
+            self._drain()
+        finally:
+            self._flushing = False
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._agent.next_timeout()
+        if due is None:
+            self._timer = None
+            self._idle.set()
+        else:
+            self._timer = self._loop.call_at(due, self._on_timer)
+            self._idle.clear()
+
+    def _drain(self) -> None:
+        while True:
+            while (out := self._agent.poll_transmit()) is not None:
+                sock = self._sockets.get(out.path.local)
+                if sock is not None:
+                    sock.send(out.data, out.path.remote)
+            if (event := self._agent.poll_event()) is None:
+                return
+            self._take(event)
+
+    def _take(self, event: IceEvent) -> None:
+        match event:
+            case DataReceived(data):
+                if self._received.qsize() < RECEIVE_QUEUE_LIMIT:
+                    self._received.put_nowait(data)
+                else:
+                    self._agent.drops.add("the application does not receive")
+                return
+            case GatheringFinished() if not self._gathered.done():
+                self._gathered.set_result(None)
+            case PairSelected(info) if not self._selected.done():
+                self._selected.set_result(info)
+            case IceFailed(reason):
+                self._end(reason)
+            case _:
+                pass
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _end(self, reason: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(reason)
+            self._received.put_nowait(None)
