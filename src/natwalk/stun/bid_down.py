@@ -56,14 +56,15 @@ def choose_algorithm(challenge: Message) -> PasswordAlgorithm | None:
 
     The first one offered that is known here, to be sent back in PASSWORD-ALGORITHM beside the offer; None
     when the server offers none, which means MD5 and no such attribute. Raises :class:`IntegrityError` when
-    the NONCE says there must be an offer and there is none, or when nothing offered is known here.
+    only one of NONCE and attribute speaks of an offer, or when nothing offered is known here.
     """
     features = nonce_features(challenge.get(NONCE) or b"")
     offered = challenge.get(PASSWORD_ALGORITHMS)
-    if not features or SecurityFeature.PASSWORD_ALGORITHMS not in features:
-        return None
+    announced = features is not None and SecurityFeature.PASSWORD_ALGORITHMS in features
+    if announced != (offered is not None):
+        raise IntegrityError("the server's NONCE and PASSWORD-ALGORITHMS do not say the same")
     if offered is None:
-        raise IntegrityError("the server's NONCE speaks of password algorithms and they are missing")
+        return None
     chosen = next((a for a in offered if a.number in _KNOWN and not a.parameters), None)
     if chosen is None:
         raise IntegrityError("the server offers no password algorithm known here")

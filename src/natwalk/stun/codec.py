@@ -88,7 +88,10 @@ def _decode(raw: bytes) -> Message:
         elif kind == _SHA256 and not sha256_at:
             sha256_at = at
         elif sha1_at or sha256_at:
-            continue  # what follows an integrity attribute is not protected and does not count
+            # what follows an integrity attribute is not protected and does not count
+            if end == size and _is_fingerprint(raw, at, value):
+                raise MalformedMessage("FINGERPRINT: under another type, as damage leaves it")
+            continue
         elif kind == _INTEGRITY:
             sha1_at = at
         attributes.append(_read(kind, value, transaction_id))
@@ -105,10 +108,14 @@ def _read(kind: int, value: bytes, transaction_id: bytes) -> Attribute:
 
 
 def _check_fingerprint(raw: bytes, at: int, value: bytes) -> None:
-    if at + 8 != len(raw):
+    if at + 8 != len(raw) or len(value) != 4:
         raise MalformedMessage("FINGERPRINT: not 4 bytes at the end of the message")
-    if crc32(raw[:at]) ^ FINGERPRINT_XOR != int.from_bytes(value):
+    if not _is_fingerprint(raw, at, value):
         raise MalformedMessage("FINGERPRINT: wrong checksum")
+
+
+def _is_fingerprint(raw: bytes, at: int, value: bytes) -> bool:
+    return len(value) == 4 and crc32(raw[:at]) ^ FINGERPRINT_XOR == int.from_bytes(value)
 
 
 def encode(

@@ -198,7 +198,7 @@ def _v4_text(ip: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _v6_text(packed: bytes) -> str:
-    return str(IPv6Address(packed))
+    return Address(str(IPv6Address(packed)), 0).host
 
 
 def _pack(address: Address) -> tuple[int, int, bytes]:
