@@ -32,6 +32,8 @@ from natwalk.path.generation import Generation
 
 REPAIR_LIMIT: Final = 45.0
 """Seconds a lost path may take to come back before there is none."""
+REPAIR_SILENCE: Final = 12.0
+"""Seconds after which a peer that has not even answered through the server is taken to be gone."""
 REPAIR_RETRY: Final = 8.0
 """Seconds one repair attempt gets before the next generation starts."""
 SETTLE_LIMIT: Final = 0.25
@@ -48,6 +50,7 @@ class _Timer(Enum):
     SETTLE = auto()
     REPAIR_RETRY = auto()
     REPAIR_LIMIT = auto()
+    REPAIR_SILENCE = auto()
 
 
 class PathManager:
@@ -103,6 +106,7 @@ class PathManager:
             self._restart_as(generation)
         if (gen := self._find(generation)) is not None and not gen.described:
             gen.described = True
+            self._timers.cancel(_Timer.REPAIR_SILENCE)
             gen.agent.set_remote_parameters(parameters, now)
             self._service(now)
 
@@ -277,8 +281,7 @@ class PathManager:
                 self._bursts.put(transmit.path, [transmit.data])
             self._events.put(ev.SocketsReleased(old.number))
         self._current, self._next = gen, None
-        self._timers.cancel(_Timer.REPAIR_RETRY)
-        self._timers.cancel(_Timer.REPAIR_LIMIT)
+        self._stop_repair()
 
     def _update(self, now: float) -> None:
         """Bring ``info`` and its events up to date with the pair in use."""
@@ -296,8 +299,7 @@ class PathManager:
                 rtt = SETTLE_LIMIT if gen.pair.rtt is None else gen.pair.rtt
                 self._timers.set(_Timer.SETTLE, now + min(SETTLE_LIMIT, 0.01 + 1.25 * rtt))
             return
-        self._timers.cancel(_Timer.REPAIR_RETRY)
-        self._timers.cancel(_Timer.REPAIR_LIMIT)
+        self._stop_repair()
         info = self._describe(gen, gen.pair)
         if info != self.info:
             visible = self.info is None or replace(info, rtt=self.info.rtt) != self.info
@@ -334,6 +336,7 @@ class PathManager:
             self.info = None
             self._events.put(ev.PathLost(gen.trouble or "the path stopped answering"))
             self._timers.set(_Timer.REPAIR_LIMIT, now + REPAIR_LIMIT)
+            self._timers.set(_Timer.REPAIR_SILENCE, now + REPAIR_SILENCE)
             self._repair(now)
         elif gen.failed is not None and not self._ready and self._next is None:
             self._give_up(self._explain_failure(gen))
@@ -343,6 +346,10 @@ class PathManager:
         if newest is not None and not self._closed:
             self._restart_as(newest.number + 1)
             self._timers.set(_Timer.REPAIR_RETRY, now + REPAIR_RETRY)
+
+    def _stop_repair(self) -> None:
+        for timer in (_Timer.REPAIR_RETRY, _Timer.REPAIR_LIMIT, _Timer.REPAIR_SILENCE):
+            self._timers.cancel(timer)
 
     def _explain_failure(self, gen: Generation) -> str:
         why = why_not_direct(gen.agent.pairs, self._config.policy, gen.mapping, self.peer_mapping)
@@ -362,6 +369,9 @@ class PathManager:
             case _Timer.REPAIR_RETRY:
                 if self.info is None:
                     self._repair(now)
+            case _Timer.REPAIR_SILENCE:
+                if self.info is None:
+                    self._give_up("the peer answers neither on the path nor through the server")
             case _Timer.REPAIR_LIMIT:
                 if self.info is None:
                     self._give_up("the path was lost and could not be repaired")
