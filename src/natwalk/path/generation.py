@@ -119,7 +119,7 @@ class Generation:
         route = self.agent.route(info.id)
         if route is not None:
             self.accepted[route] = info.id
-        search = MtuSearch(info.local.base, relayed=info.relayed)
+        search = MtuSearch(info.local.base, info.remote.address, relayed=info.relayed)
         self._mtu[info.id] = search
         for size in search.sizes:
             self.agent.probe(info.id, size, now)

@@ -19,19 +19,23 @@ _JUMBO: Final = {4: 9000 - 20 - 8, 6: 9000 - 40 - 8}
 _LOOPBACK: Final = 60_000
 
 
-def ladder(local: Address) -> tuple[int, ...]:
-    """UDP payload sizes worth probing from ``local``, in bytes, ascending."""
+def ladder(local: Address, remote: Address) -> tuple[int, ...]:
+    """UDP payload sizes worth probing from ``local`` to ``remote``, in bytes, ascending.
+
+    Two programs on one machine talk over its loopback interface whatever their addresses are.
+    """
     family = local.version
     sizes: tuple[int, ...] = (_ETHERNET[family], _JUMBO[family])
-    return (*sizes, _LOOPBACK) if local.ip.is_loopback else sizes
+    same_machine = local.host == remote.host or (local.ip.is_loopback and remote.ip.is_loopback)
+    return (*sizes, _LOOPBACK) if same_machine else sizes
 
 
 class MtuSearch:
     """The search on one path: which probes are out, and the largest size known to pass."""
 
-    def __init__(self, local: Address, *, relayed: bool) -> None:
+    def __init__(self, local: Address, remote: Address, *, relayed: bool) -> None:
         # Through a relay the server's own hop is unknown to us and its copies are dear: stay at the base.
-        self.sizes: tuple[int, ...] = () if relayed else ladder(local)
+        self.sizes: tuple[int, ...] = () if relayed else ladder(local, remote)
         self.mtu = BASE_PLPMTU
         self._open = set(self.sizes)
 
