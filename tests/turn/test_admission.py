@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-from turn_world import LISTENER, REALM_NAME, World, code_of, make_config
-
 from natwalk.core import Address, Path
 from natwalk.stun import (
     MESSAGE_INTEGRITY,
@@ -25,6 +23,7 @@ from natwalk.stun import (
 )
 from natwalk.stun.attributes import ERROR_CODE
 from natwalk.turn import TurnLimits, rest_credentials
+from turn_world import LISTENER, REALM_NAME, World, code_of, make_config
 
 UDP = (REQUESTED_TRANSPORT, 17)
 WALL = 1_700_000_000.0
@@ -113,7 +112,9 @@ def test_missing_credentials_are_a_bad_request() -> None:
     full = ((USERNAME, "alice"), (REALM, REALM_NAME), (NONCE, raw.nonce))
     for missing in range(3):
         attributes = full[:missing] + full[missing + 1 :]
-        [answer] = raw.say(encode(request(Method.ALLOCATE, bytes(12), UDP, *attributes), integrity_key=raw.key()))
+        [answer] = raw.say(
+            encode(request(Method.ALLOCATE, bytes(12), UDP, *attributes), integrity_key=raw.key())
+        )
         assert code_of(decode(answer)) == 400
     chosen = (*full, (PASSWORD_ALGORITHM, PasswordAlgorithm(2)))
     [answer] = raw.say(encode(request(Method.ALLOCATE, bytes(12), UDP, *chosen), integrity_key=raw.key()))

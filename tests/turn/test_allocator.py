@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from turn_world import RELAY, RELAY6, World, code_of, make_config
 
 from natwalk.core import Address, LocalProtocolError
 from natwalk.stun import (
@@ -31,6 +30,7 @@ from natwalk.turn import (
     TurnLimits,
     TurnServer,
 )
+from turn_world import RELAY, RELAY6, World, code_of, make_config
 
 UDP = (REQUESTED_TRANSPORT, 17)
 
@@ -60,7 +60,8 @@ def test_transport_is_required() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "granted"), [(None, 600), (0, 600), (1, 600), (599, 600), (601, 601), (3600, 3600), (2**32 - 1, 3600)]
+    ("asked", "granted"),
+    [(None, 600), (0, 600), (1, 600), (599, 600), (601, 601), (3600, 3600), (2**32 - 1, 3600)],
 )
 def test_lifetime_is_clamped(asked: int | None, granted: int) -> None:
     """FAULTS 59."""

@@ -27,7 +27,8 @@ def test_any_bytes_decode_or_are_malformed(datagram: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "datagram", [b"", b"\x40", b"\x40\x00\x00", b"\x40\x00\xff\xffxxxx", b"\x3f\xff\x00\x00", b"\x50\x00\x00\x00"]
+    "datagram",
+    [b"", b"\x40", b"\x40\x00\x00", b"\x40\x00\xff\xffxxxx", b"\x3f\xff\x00\x00", b"\x50\x00\x00\x00"],
 )
 def test_malformed(datagram: bytes) -> None:
     """FAULTS 25, 38: cut off, longer than it is (length 0xFFFF), or no channel number."""

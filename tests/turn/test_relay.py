@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from turn_world import LISTENER, PEER, RELAY, World, make_config
 
 from natwalk.core import Address, Path
 from natwalk.stun import (
@@ -22,6 +21,7 @@ from natwalk.stun import (
 from natwalk.stun.attributes import unknown
 from natwalk.turn import AllocationEnded, Counters, PeerPolicy
 from natwalk.turn.channel_data import decode_channel_data, encode_channel_data
+from turn_world import LISTENER, PEER, RELAY, World, make_config
 
 
 class Flow:
@@ -162,7 +162,9 @@ def test_refused_peers_get_nothing_and_give_nothing(host: str) -> None:
     assert flow.from_peer(b"x", peer) == []
 
 
-@pytest.mark.parametrize("host", ["::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:169.254.169.254", "::127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:169.254.169.254", "::127.0.0.1"]
+)
 def test_disguised_peers_on_an_ipv6_allocation(host: str) -> None:
     """FAULTS 4: Send and peer-to-client; the other two ways are in test_control."""
     world = World()

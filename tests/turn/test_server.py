@@ -3,15 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conformance import CoreConformance
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from turn_world import LISTENER, PEER, World, code_of
 
+from conformance import CoreConformance
 from natwalk.core import Address, Core, Path
 from natwalk.stun import LIFETIME, MessageClass, Method, encode, error, request, success
 from natwalk.stun.message import Message
 from natwalk.turn import TurnStats
+from turn_world import LISTENER, PEER, World, code_of
 
 
 class TestTurnServerConformance(CoreConformance):
