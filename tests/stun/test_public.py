@@ -1,0 +1,54 @@
+"""The public names of the room."""
+
+from __future__ import annotations
+
+from natwalk import stun
+
+FUNCTIONS_AND_CLASSES = {
+    "AddressErrorCode",
+    "Algorithm",
+    "Attribute",
+    "AttributeSpec",
+    "BindingClient",
+    "BindingEvent",
+    "BindingFailed",
+    "BindingServer",
+    "ChangeRequest",
+    "EcnCheck",
+    "ErrorCode",
+    "IcmpError",
+    "MappedAddress",
+    "Message",
+    "MessageClass",
+    "Method",
+    "PasswordAlgorithm",
+    "Pending",
+    "PreparationError",
+    "SecurityFeature",
+    "Transactions",
+    "TransmitCounter",
+    "check_algorithm",
+    "check_integrity",
+    "choose_algorithm",
+    "decode",
+    "encode",
+    "error",
+    "indication",
+    "is_stun",
+    "long_term_key",
+    "nonce_features",
+    "nonce_prefix",
+    "opaque_string",
+    "request",
+    "send_offsets",
+    "short_term_key",
+    "success",
+    "timeout_offset",
+    "userhash",
+}
+
+
+def test_the_public_names_are_these_and_the_attributes() -> None:
+    attributes = {spec.name.replace("-", "_") for spec in stun.ATTRIBUTES.values()}
+    assert set(stun.__all__) == attributes | FUNCTIONS_AND_CLASSES | {"ATTRIBUTES"}
+    assert all(hasattr(stun, name) for name in stun.__all__)
