@@ -29,7 +29,7 @@ from natwalk.stun import (
 )
 from natwalk.stun.attributes import unknown
 from natwalk.stun.codec import _decode
-from natwalk.stun.layout import MAX_PER_SIZE, MAX_SIZE, recall
+from natwalk.stun.layout import MAX_PER_SIZE, MAX_SIZE, REPLACE_EVERY, recall
 
 KEY = b"key"
 
@@ -107,6 +107,21 @@ def test_memory_is_bounded(fresh_layouts: dict[int, Any]) -> None:
     assert max(fresh_layouts) <= MAX_SIZE
     assert max(map(len, fresh_layouts.values())) == MAX_PER_SIZE
     assert sum(map(len, fresh_layouts.values())) <= MAX_PER_SIZE * (MAX_SIZE // 4)
+
+
+def test_a_new_pattern_finds_its_place_among_old_ones(fresh_layouts: dict[int, Any]) -> None:
+    old = [
+        encode(request(Method.BINDING, bytes(12), (unknown(0x9000 + n), b"1234")))
+        for n in range(MAX_PER_SIZE)
+    ]
+    for data in old:
+        decode(data)
+    new = encode(request(Method.BINDING, bytes(12), (unknown(0xA000), b"1234")))
+    for _ in range(REPLACE_EVERY):
+        assert decode(new) == _decode(new)
+    assert recall(new) is not None
+    assert recall(old[-1]) is not None
+    assert recall(old[0]) is None
 
 
 def test_both_roles_of_ice_are_remembered_at_once(fresh_layouts: dict[int, Any]) -> None:

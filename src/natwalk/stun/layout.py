@@ -8,6 +8,7 @@ gives what the attribute-by-attribute reader gives, values checked alike; whatev
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from struct import Struct
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -21,7 +22,11 @@ FINGERPRINT_XOR: Final = 0x5354554E
 MAX_SIZE: Final = 256
 """Longer messages carry data or padding of many lengths and are not worth remembering."""
 MAX_PER_SIZE: Final = 4
-"""With sizes in steps of four, at most 236 layouts are remembered in all."""
+"""With sizes in steps of four, at most 240 layouts are remembered in all."""
+
+REPLACE_EVERY: Final = 16
+"""Learning costs more than reading, so where a layout must make room only one miss in so many is learned
+from: traffic without pattern stays cheap, and a pattern is still found soon."""
 
 _TLV: Final = Struct("!HH")
 _NUMBERS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -81,6 +86,8 @@ def remember(message: Message) -> None:
     size = len(message.raw)
     if size > MAX_SIZE or not isinstance(message.method, Method):
         return
+    if len(_known.get(size, ())) >= MAX_PER_SIZE and next(_misses) % REPLACE_EVERY:
+        return
     parts = _parts(message.raw)
     if len(parts) == len(message.attributes):
         newest = _compile(message.raw, parts, message.integrity_offsets)
@@ -88,6 +95,7 @@ def remember(message: Message) -> None:
 
 
 _known: dict[int, tuple[Layout, ...]] = {}
+_misses = count(1)
 
 
 def _parts(raw: bytes) -> list[tuple[int, int]]:
