@@ -17,6 +17,7 @@ from natwalk.peer.events import (
     ResumeToken,
     ServerTrouble,
 )
+from natwalk.peer.report import Report, path_report, report
 
 __all__ = [
     "APP_ID",
@@ -34,7 +35,10 @@ __all__ = [
     "PeerConnection",
     "PeerEvent",
     "PeerUnavailable",
+    "Report",
     "ResumeToken",
     "Role",
     "ServerTrouble",
+    "path_report",
+    "report",
 ]

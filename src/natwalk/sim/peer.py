@@ -7,6 +7,7 @@ operating system, so traces of encrypted packets differ in bytes, never in what 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -45,6 +46,8 @@ class SimPeer:
         self.site = site
         self.channel = channel
         self.core = PeerConnection(config, identity=Identity.generate(), random_bytes=site.host.random_bytes)
+        self.on_event: Callable[[PeerEvent], None] | None = None
+        """Sees every event from now on, besides :attr:`history`."""
         self.history: list[PeerEvent] = []
         self.times: list[float] = []
         self.received: dict[int, bytearray] = defaultdict(bytearray)
@@ -108,6 +111,8 @@ class SimPeer:
     def _on_event(self, event: PeerEvent) -> None:
         self.history.append(event)
         self.times.append(self._network.now)
+        if self.on_event is not None:
+            self.on_event(event)
         match event:
             case SocketsWanted(generation=generation):
                 self._bind(generation)
