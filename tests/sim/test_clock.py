@@ -88,3 +88,9 @@ class TestAlarm:
         for n in range(1000):
             alarm.set(START + 1 + n)
         assert len(clock) == 1
+
+
+def test_stop_may_come_true_with_the_last_event_allowed() -> None:
+    clock, happened = Clock(), []
+    clock.call_at(START, happened.append, 1)
+    assert clock.run(None, lambda: bool(happened), 1)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from natwalk.core import Address
-from natwalk.sim import START, sequence
+from natwalk.sim import START, Happening, sequence
 from natwalk.sim.internet import Internet, two_peers
 from sim.support import Mailbag
 
@@ -64,3 +64,13 @@ def test_under_way_when_it_ended_and_messages() -> None:
     assert "<-------------o" in text
     assert "5 characters  20.0 ms" in text
     assert sequence(internet.network.trace, "nobody").count("\n") == 4
+
+
+def test_events_stand_in_the_column_of_their_node() -> None:
+    internet = two_peers("none", "none", seed=1)
+    network = internet.network
+    network.trace.add(network.now, Happening.EVENT, "a", 0, None, "Connected")
+    network.trace.add(network.now, Happening.EVENT, "b", 0, None, "Connected")
+    lines = sequence(network.trace, "server", "a").splitlines()
+    assert len(lines) == 2
+    assert lines[1].split() == ["1000.000000", "|", "!", "[a]", "Connected"]

@@ -50,6 +50,16 @@ class TestHost:
         assert len(set(ports())) == 50
         assert min(ports()) >= 49152
 
+    def test_ephemeral_ports_run_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("natwalk.sim.host.EPHEMERAL", (50000, 50001))
+        network = Network(5)
+        host = network.host("a")
+        network.connect(host, network.router("core"), "192.0.2.1")
+        for port in (50000, 50001):
+            host.bind(lambda data, source: None, port)
+        with pytest.raises(LocalProtocolError, match="no free port"):
+            host.free_address()
+
     def test_sockets_are_bounded(self) -> None:
         network = Network(1)
         host = network.host("a")
@@ -148,6 +158,27 @@ class TestRouter:
         assert inside.payloads == [b"before"]
         assert home.drops.counts == {"no mapping for this port": 1}
         assert "# home         reboot" in network.trace.text()
+
+    def test_a_filter_drops_what_it_says_both_ways_until_it_is_lifted(self) -> None:
+        network = Network(1)
+        core, home, one, _ = lan(network)
+        server = network.host("server")
+        network.connect(server, core, "203.0.113.10")
+        outside, inside = Mailbag(network, server, 1), Mailbag(network, one, 5000)
+        inside.socket.send(b"out", outside.socket.address)
+        network.run()
+        seen = outside.got[0][2]
+        home.block(lambda packet: packet.payload != b"pass")
+        for payload in (b"stop", b"pass"):
+            inside.socket.send(payload, outside.socket.address)
+            outside.socket.send(payload, seen)
+        network.run()
+        assert (outside.payloads, inside.payloads) == ([b"out", b"pass"], [b"pass"])
+        assert home.drops.counts == {"blocked": 2}
+        home.block(None)
+        outside.socket.send(b"again", seen)
+        network.run()
+        assert inside.payloads == [b"pass", b"again"]
 
     def test_a_plain_router_only_forwards(self) -> None:
         network = Network(1)

@@ -83,6 +83,16 @@ def test_a_refusal_arrives_before_the_server_closes() -> None:
     assert meeting.hub.server.connections == 1
 
 
+def test_the_servers_own_timers_run() -> None:
+    """A connection that asks for no mailbox is closed after the join timeout."""
+    meeting = Meeting(RendezvousLimits(join_timeout=3.0))
+    network = meeting.internet.network
+    network.run_for(1)
+    assert meeting.hub.server.connections == 2
+    network.run_for(5)
+    assert meeting.hub.server.connections == 0
+
+
 def test_a_server_that_never_ends_is_an_error() -> None:
     meeting = Meeting()
     meeting.hub.server.poll_message = lambda: (99, "x")  # type: ignore[method-assign]

@@ -36,7 +36,8 @@ class Poison:
 
     def _prune(self, now: float) -> None:
         # One timeout for all and re-entry at the end: the order of the dict is the order of expiry.
-        for pair, until in list(self._until.items()):
-            if until > now:
+        while self._until:
+            oldest = next(iter(self._until))
+            if self._until[oldest] > now:
                 break
-            del self._until[pair]
+            del self._until[oldest]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
-from natwalk.core import Address, Drops, Path, Transmit
+from natwalk.core import Address, Core, Drops, Path
 from natwalk.sim.channel import ChannelEnd
 from natwalk.sim.clock import SimulationError
 from natwalk.sim.host import Host, SimSocket
@@ -50,20 +50,6 @@ class EventCore(Protocol[E_co]):
         """The next event."""
 
 
-class DatagramCore(EventCore[E_co], Protocol[E_co]):
-    """A core that talks datagrams: what :class:`natwalk.core.Core` asks, with ``drops`` only read."""
-
-    @property
-    def drops(self) -> Drops:
-        """Why datagrams were dropped."""
-
-    def receive(self, datagram: bytes, path: Path, now: float) -> None:
-        """Take one datagram."""
-
-    def poll_transmit(self) -> Transmit | None:
-        """The next datagram to send, or None."""
-
-
 class Driver(Generic[E]):
     """One core on one host. Make it by :func:`attach` or :func:`attach_messages`.
 
@@ -79,7 +65,7 @@ class Driver(Generic[E]):
         self.events: list[E] = []
         self.closed = False
         self.core = core
-        self._datagrams: DatagramCore[E] | None = None
+        self._datagrams: Core[E] | None = None
         self._messages: MessageCore | None = None
         self._end: ChannelEnd | None = None
         self._on_event: Callable[[E], None] = on_event or self.events.append
@@ -127,7 +113,7 @@ class Driver(Generic[E]):
         """Close the socket at ``address``."""
         self._sockets.pop(address).close()
 
-    def use(self, datagrams: DatagramCore[E]) -> None:
+    def use(self, datagrams: Core[E]) -> None:
         """Carry datagrams for ``datagrams``, the core or a part of it."""
         self._datagrams = datagrams
 
@@ -203,7 +189,7 @@ class Driver(Generic[E]):
 
 def attach(
     network: Network,
-    core: DatagramCore[E],
+    core: Core[E],
     host: Host,
     addresses: Iterable[Address],
     on_event: Callable[[E], None] | None = None,
