@@ -6,6 +6,9 @@ Pairs that need port guessing expect the relay, and those with UDP blocked expec
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import product
 
 import pytest
@@ -134,3 +137,27 @@ def test_the_same_seed_gives_the_same_trace_byte_for_byte() -> None:
 
     assert run(5) == run(5)
     assert run(5) != run(6)
+
+
+def test_the_trace_is_the_same_in_another_process() -> None:
+    """Nothing depends on the order of sets or on addresses of objects."""
+    program = (
+        "import hashlib\n"
+        "from natwalk.sim.ice import IceMeeting\n"
+        "from natwalk.sim.internet import two_peers\n"
+        "internet = two_peers('cgnat', 'symmetric', seed=5)\n"
+        "IceMeeting(internet).run()\n"
+        "print(hashlib.sha256(internet.network.trace.text().encode()).hexdigest())\n"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
