@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from typing import Final
@@ -56,10 +57,8 @@ __all__ = [
     "send_source",
 ]
 
-BATCH_SIZE: Final = 4 << 20
-"""Bytes one trip to the writing thread takes at most."""
-QUEUED_READS: Final = 32
-"""Reads from the network that may wait for the disk."""
+MAX_BACKLOG: Final = 8 << 20
+"""Bytes that may wait for the disk before the network has to."""
 ANSWER_WAIT: Final = 5.0
 """Seconds a sender whose stream broke waits for the peer's last word, which may say why."""
 SOFTWARE: Final = f"natwalk {__version__}"
@@ -177,7 +176,9 @@ async def receive_files(
         finally:
             destination.close()
         channel.core.complete()
-        await channel.flush()
+        # Everything is in place: a connection that breaks now leaves only the sender in doubt.
+        with suppress(TransferInterrupted):
+            await channel.flush()
     return tally.result(digest, tuple(placed))
 
 
@@ -235,7 +236,7 @@ class _Incoming:
         self._destination = destination
         self._offer = offer
         self._tally = tally
-        self._queue: asyncio.Queue[list[FlowItem] | None] = asyncio.Queue(QUEUED_READS)
+        self._backlog = _Backlog()
 
     async def agree(self, consent: Consent, output: str, resume: ResumeRecord | None) -> None:
         """Ask the user unless that was done before, then the sender for what is missing."""
@@ -260,7 +261,8 @@ class _Incoming:
         try:
             await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
             if reader.done():
-                await self._finish_writing(writer)
+                self._backlog.close()
+                await writer
                 return reader.result()
             writer.result()
             return await reader
@@ -293,31 +295,50 @@ class _Incoming:
                     case FileBegun() | FileData() | FileDone() | FileOmitted():
                         items.append(event)
                     case AllSent():
-                        await self._queue.put(items)
+                        await self._backlog.put(items)
                         return event.sha256
                     case _:
-                        await self._queue.put(items)
+                        await self._backlog.put(items)
                         raise unexpected(event)
-            await self._queue.put(items)
+            await self._backlog.put(items)
 
     async def _write(self) -> None:
-        while (items := await self._queue.get()) is not None:
-            size = _size(items)
-            while size < BATCH_SIZE and not self._queue.empty():
-                more = self._queue.get_nowait()
-                if more is None:
-                    self._queue.put_nowait(None)
-                    break
-                items += more
-                size += _size(more)
+        while items := await self._backlog.take():
             await in_thread(self._destination.apply, items)
             self._tally.count(items)
 
-    async def _finish_writing(self, writer: asyncio.Future[None]) -> None:
-        end = asyncio.ensure_future(self._queue.put(None))
-        await asyncio.wait({end, writer}, return_when=asyncio.FIRST_COMPLETED)
-        await writer
-        end.cancel()
+
+class _Backlog:
+    """Pieces between the network and the disk, bounded by their bytes."""
+
+    def __init__(self) -> None:
+        self._items: list[FlowItem] = []
+        self._size = 0
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    async def put(self, items: list[FlowItem]) -> None:
+        """Add ``items``, waiting while the disk is behind."""
+        while self._size > MAX_BACKLOG:
+            self._changed.clear()
+            await self._changed.wait()
+        self._items += items
+        self._size += sum(len(item.data) for item in items if isinstance(item, FileData))
+        self._changed.set()
+
+    async def take(self) -> list[FlowItem]:
+        """Everything that waits, at least one piece; [] when closed and empty."""
+        while not self._items and not self._closed:
+            self._changed.clear()
+            await self._changed.wait()
+        items, self._items, self._size = self._items, [], 0
+        self._changed.set()
+        return items
+
+    def close(self) -> None:
+        """Nothing will be added any more."""
+        self._closed = True
+        self._changed.set()
 
 
 class _Tally:
@@ -366,7 +387,3 @@ class _Tally:
             omitted=tuple(self._omitted),
             placed=placed,
         )
-
-
-def _size(items: list[FlowItem]) -> int:
-    return sum(len(item.data) for item in items if isinstance(item, FileData))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Generic, ParamSpec, Protocol, TypeVar
 
+from natwalk.aio.errors import ConnectionEnded, StreamEnded
 from natwalk.transfer import Failed, Receiver, Sender, TransferError, TransferInterrupted
 from natwalk.transfer.events import ReceiverEvent, SenderEvent
 
@@ -16,6 +17,9 @@ JOIN_SIZE: Final = 64 * 1024
 """Pieces are joined into one write up to this many bytes; larger ones are written as they are."""
 FAREWELL: Final = 5.0
 """Seconds the end of a stream is waited for, so that the last message arrives."""
+
+_LOST: Final = (OSError, EOFError, ConnectionEnded, StreamEnded)
+"""What a stream raises when the connection under it is gone."""
 
 C = TypeVar("C", Sender, Receiver)
 P = ParamSpec("P")
@@ -77,11 +81,11 @@ class Channel(Generic[C]):
         return event
 
     async def next_events(self) -> list[Event]:
-        """All events the core has, at least one unless the read brought none."""
-        first = [await self.next_event()]
+        """All events the core has, at least one. Raises like ``next_event``."""
+        found = [await (self.next_event() if self._pending else self._wait_for_event())]
         while (event := self.core.poll_event()) is not None:
-            first.append(event)
-        return first
+            found.append(event)
+        return found
 
     def check(self) -> None:
         """Raise what the event task met, if it has ended by an error; for use between long steps."""
@@ -120,19 +124,19 @@ class Channel(Generic[C]):
     async def _read(self) -> bytes:
         try:
             return await self._stream.read(READ_SIZE)
-        except (OSError, EOFError) as error:
+        except _LOST as error:
             raise _interrupted(error) from error
 
     async def _write(self, data: bytes | memoryview) -> None:
         try:
             await self._stream.write(data)
-        except (OSError, EOFError) as error:
+        except _LOST as error:
             raise _interrupted(error) from error
 
     async def _finish(self) -> None:
         try:
             await self._stream.finish()
-        except (OSError, EOFError) as error:
+        except _LOST as error:
             raise _interrupted(error) from error
 
 

@@ -111,12 +111,12 @@ class Destination:
 
     def apply(self, items: Iterable[FlowItem]) -> None:
         """Write the pieces in ``items``, in order."""
-        for item in items:
-            try:
+        try:
+            for item in joined(items):
                 self._apply(item)
-            except OSError as error:
-                what = self._current.path if self._current else self._name
-                raise storage_error(what, error) from error
+        except OSError as error:
+            what = self._current.path if self._current else self._name
+            raise storage_error(what, error) from error
 
     def place(self, overwrite: bool = False) -> list[Placed]:
         """Move everything to its name in the output folder, and remove the folder for partial files."""
@@ -186,6 +186,7 @@ class Destination:
                 self._remove(self._offer.entries[item.index].path)
 
     def _begin(self, item: FileBegun) -> None:
+        self._close_file()
         entry = self._offer.entries[item.index]
         self._current = entry
         flags = os.O_RDWR | os.O_CREAT
@@ -237,6 +238,25 @@ class Destination:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def joined(items: Iterable[FlowItem]) -> Iterator[FlowItem]:
+    """``items`` with neighbouring small pieces of data made one: hashing and writing like large ones."""
+    pieces: list[bytes | memoryview] = []
+    size = 0
+    for item in items:
+        if isinstance(item, FileData):
+            pieces.append(item.data)
+            size += len(item.data)
+            if size < BLOCK:
+                continue
+        if pieces:
+            yield FileData(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            pieces, size = [], 0
+        if not isinstance(item, FileData):
+            yield item
+    if pieces:
+        yield FileData(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 def _open_stage(root: int, offer: Offer) -> tuple[str, int, ReceiveState | None]:
