@@ -40,6 +40,8 @@ _SHORT_RM: Final = 4
 _ONCE_RM: Final = 16  # how many RTOs a request that is sent once waits for its answer
 _PROBE_RM: Final = 2
 _LEAST_RTO: Final = 0.5
+_LATE: Final = 16.0  # how long an answer to a superseded check still counts, in seconds
+_MAX_SUPERSEDED: Final = 256
 
 
 class Purpose(Enum):
@@ -62,8 +64,6 @@ class Check:
     priority: int
     size: int = 0
     transaction_id: bytes = b""
-    superseded: bool = False
-    """Its pair has been triggered since: an answer counts, silence does not (RFC 8445 §7.3.1.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,13 @@ class Heard:
 class Connectivity:
     """Sends checks for pairs and answers those of the peer."""
 
-    __slots__ = ("_answers", "_checks", "_session", "_transactions")
+    __slots__ = ("_answers", "_checks", "_session", "_superseded", "_transactions")
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._transactions: Transactions[Check] = Transactions()
         self._checks: dict[bytes, Check] = {}
+        self._superseded: dict[bytes, tuple[float, Pending[Check]]] = {}
         self._answers: Outbox[Transmit] = Outbox()
 
     def start(
@@ -134,22 +135,30 @@ class Connectivity:
         pair.requests += 1
         return True
 
-    def supersede(self, pair: CandidatePair) -> None:
-        """Send the ordinary checks under way on ``pair`` no more (RFC 8445 §7.3.1.4)."""
+    def supersede(self, pair: CandidatePair, now: float) -> None:
+        """Send the ordinary checks under way on ``pair`` no more (RFC 8445 §7.3.1.4).
+
+        An answer to them still counts for a while, silence does not.
+        """
         for check in self._of(pair):
             pending = self._transactions.get(check.transaction_id)
             if check.purpose is Purpose.CHECK and pending is not None:
-                check.superseded = True
-                pending.rc = pending.attempts
+                self._finish(check)
+                self._superseded[check.transaction_id] = (now + _LATE, pending)
+        while len(self._superseded) > _MAX_SUPERSEDED:
+            del self._superseded[next(iter(self._superseded))]
 
     def forget(self, pair: CandidatePair) -> None:
         """Drop every transaction of ``pair``."""
         for check in self._of(pair):
             self._finish(check)
+        old = [key for key, (_, pending) in self._superseded.items() if pending.context.pair is pair]
+        for key in old:
+            del self._superseded[key]
 
     def busy(self, pair: CandidatePair) -> bool:
-        """Whether a check of ``pair`` is under way that would report a failure."""
-        return any(not check.superseded for check in self._of(pair))
+        """Whether a check of ``pair`` is under way that will report how it ends."""
+        return bool(self._of(pair))
 
     def on_request(self, message: Message, path: Path) -> Heard | None:
         """Answer a Binding request; what it says if it is authentic and no role conflict stopped it.
@@ -185,7 +194,7 @@ class Connectivity:
 
     def on_response(self, message: Message, path: Path, now: float) -> Outcome | None:
         """Take a Binding response; how its check ended, or None when it is not to be believed."""
-        pending = self._transactions.get(message.transaction_id)
+        pending = self._transactions.get(message.transaction_id) or self._late(message.transaction_id, now)
         drops = self._session.drops
         if pending is None:
             drops.add("a response to nothing we asked")
@@ -209,8 +218,6 @@ class Connectivity:
         for pending in self._transactions.handle_timeout(now):
             check = pending.context
             self._finish(check)
-            if check.superseded:
-                continue
             waited = now - pending.started
             sent = "one check" if pending.attempts == 1 else f"{pending.attempts} checks"
             outcomes.append(Outcome(check, ok=False, reason=f"no answer to {sent} in {waited:.1f} s"))
@@ -228,6 +235,7 @@ class Connectivity:
         """Forget everything under way."""
         self._transactions.clear()
         self._checks.clear()
+        self._superseded.clear()
         self._answers.clear()
 
     def _conflicts(self, request: CheckRequest) -> bool:
@@ -249,6 +257,12 @@ class Connectivity:
     def _finish(self, check: Check) -> None:
         self._transactions.finish(check.transaction_id)
         self._checks.pop(check.transaction_id, None)
+        self._superseded.pop(check.transaction_id, None)
+
+    def _late(self, transaction_id: bytes, now: float) -> Pending[Check] | None:
+        """The superseded check with that ID, while its answer counts."""
+        expires, pending = self._superseded.get(transaction_id, (now, None))
+        return pending if expires > now else None
 
     def _reflexive_priority(self, local: Candidate) -> int:
         """The priority a peer-reflexive candidate would have that is learned with ``local`` (§7.1.1)."""

@@ -55,7 +55,7 @@ class Consent:
                 pair.check_at = pair.asked_at = None
         for pair in pairs:
             if pair.check_at is None:
-                pair.check_at = max(now, pair.confirmed_at + self._interval())
+                pair.check_at = max(now + self._session.config.ta, pair.confirmed_at + self._interval())
         self.kept = pairs
 
     def confirmed(self, pair: CandidatePair, now: float) -> None:
@@ -69,9 +69,9 @@ class Consent:
             pair.check_at = now + self._interval()
 
     def doubt(self, pair: CandidatePair, now: float) -> None:
-        """Something says that ``pair`` may not work: check it at the next opportunity."""
+        """Something says that ``pair`` may not work: check it soon."""
         if pair.check_at is not None and pair.asked_at is None:
-            pair.check_at = now
+            pair.check_at = now + self._session.config.ta
 
     def due(self, now: float) -> list[CandidatePair]:
         """The kept pairs to check at ``now``, with their schedules moved on and misses counted."""

@@ -79,14 +79,15 @@ class Lifecycle:
             return
         request = heard.request
         if self._connectivity.resolve_role(request):
-            self._role_changed()
+            self._role_changed(now)
         pair = self._pairing.discover(heard.path, request.priority)
         if pair is None:
             return
-        pair.heard = True
         pair.heard_at = now
-        if not pair.valid:
-            self._retrigger(pair)
+        again = request.message.transaction_id == pair.heard_id
+        pair.heard_id = request.message.transaction_id
+        if not (pair.valid or (again and pair.state in {State.WAITING, State.IN_PROGRESS})):
+            self._retrigger(pair, now)
         if request.use_candidate:
             self.selection.nominated_by_peer(pair, request.message.transaction_id, now)
             self._rekeep(now)
@@ -101,13 +102,12 @@ class Lifecycle:
             if not (outcome.ok or check.size):
                 self._consent.doubt(pair, now)
         if outcome.role_conflict:
-            self._role_conflict(check)
+            self._role_conflict(check, now)
         elif outcome.ok:
             self._succeeded(outcome, now)
         elif check.purpose is Purpose.NOMINATE:
             self.selection.unanswered(pair)
-            if pair.valid:
-                self._lose(pair, f"nominated, but {outcome.reason}", now)
+            pair.suspect = pair.valid  # another goes first; whether this one is lost is for consent to say
         elif check.purpose is Purpose.CHECK and pair.state is State.IN_PROGRESS:
             self._fail(pair, outcome.reason, now)
 
@@ -117,7 +117,7 @@ class Lifecycle:
             pair.heard_at = now
             pair.unanswered_since = None
             self._session.events.put(DataReceived(data, pair.id))
-        elif pair.heard and len(self._held) < MAX_HELD_DATAGRAMS:
+        elif pair.heard_id and len(self._held) < MAX_HELD_DATAGRAMS:
             self._held.append((pair, data))
         else:
             self._session.drops.add("data from a pair that is not validated")
@@ -193,7 +193,7 @@ class Lifecycle:
     def _validated(self, pair: CandidatePair, now: float) -> None:
         pair.validated_at = now
         self._patience.stop()
-        self._connectivity.supersede(pair)
+        self._connectivity.supersede(pair, now)
         self._pairing.checklist.unfreeze(pair)
         self._session.events.put(PairValidated(self.info(pair)))
         self.selection.validated(pair, now)
@@ -265,25 +265,25 @@ class Lifecycle:
         for pair in self._pairing.checklist:
             pair.parked = False
 
-    def _retrigger(self, pair: CandidatePair) -> None:
-        self._connectivity.supersede(pair)
+    def _retrigger(self, pair: CandidatePair, now: float) -> None:
+        self._connectivity.supersede(pair, now)
         self._pairing.checklist.trigger(pair)
 
-    def _role_conflict(self, check: Check) -> None:
+    def _role_conflict(self, check: Check, now: float) -> None:
         """The peer keeps the role we claimed: take the other and ask again (RFC 8445 §7.2.5.1)."""
         if check.controlling == self._session.controlling:
             self._session.controlling = not self._session.controlling
-            self._role_changed()
+            self._role_changed(now)
         if not check.pair.valid:
-            self._retrigger(check.pair)
+            self._retrigger(check.pair, now)
 
-    def _role_changed(self) -> None:
+    def _role_changed(self, now: float) -> None:
         """Everything under way was asked in the wrong role."""
         self._pairing.checklist.reprioritise(controlling=self._session.controlling)
         self.selection.role_changed()
         for pair in self._pairing.checklist:
             if pair.state is State.IN_PROGRESS:
-                self._retrigger(pair)
+                self._retrigger(pair, now)
 
     def _exhausted(self) -> bool:
         return all(

@@ -132,8 +132,8 @@ class CandidatePair:
     """When the next consent check is due."""
     parked: bool = False
     """Left in reserve: no checks until it is needed."""
-    heard: bool = False
-    """The peer has sent an authentic check on it."""
+    heard_id: bytes = b""
+    """Transaction of the peer's last authentic check on it, to tell a retransmission from a new one."""
     nomination_id: bytes = b""
     """Transaction of the last nomination by the peer, to tell a retransmission from a new one."""
     failures: int = 0
