@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-import types
 
 import pytest
 from click.testing import CliRunner
@@ -213,6 +212,30 @@ def test_events_it_does_not_know_change_nothing() -> None:
     assert story.ok
 
 
+def test_a_lost_path_is_shown_until_there_is_another() -> None:
+    lost = {"event": "path-lost", "side": "b", "at": 1.15, "reason": "the peer is silent"}
+    story = told([topology(), route("direct", 1.0), lost])
+    assert "path   lost: the peer is silent" in drawn(story, 110)
+    assert list(plain_lines(lost, story)) == ["  1.150 s  B       path lost: the peer is silent"]
+    story.take(route("relay", 1.3))
+    assert "lost" not in drawn(story, 110)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ("endpoint-independent", "endpoint-independent mapping"),
+        ("no-nat", "there is none"),
+        ("udp-silent", "no server answers over UDP"),
+    ],
+)
+def test_what_a_peer_found_out_about_its_nat_in_words(mapping, words) -> None:
+    event = {"event": "nat", "side": "a", "of": "local", "at": 0.5, "mapping": mapping}
+    story = told([topology(), event])
+    assert f"NAT    {words}" in drawn(story, 110)
+    assert list(plain_lines(event, story)) == [f"  0.500 s  A       own NAT: {words}"]
+
+
 def test_plain_lines_name_side_and_time() -> None:
     story = Story()
     lines = []
@@ -289,19 +312,11 @@ def test_without_namespaces_it_says_why_and_runs_the_simulator(monkeypatch) -> N
     def no_lab(*_, **__):
         raise LabUnavailable("user namespaces are off", "run as root")
 
-    calls = []
-
-    def simulate(nat_a, nat_b, size, policy, on_event):
-        calls.append((nat_a, nat_b, size, policy))
-        for event in [topology(where="simulator"), *SCRIPT[1:]]:
-            on_event(event)
-
     monkeypatch.setattr(demo_command, "Lab", no_lab)
-    monkeypatch.setitem(sys.modules, "natwalk.sim.demo", types.SimpleNamespace(run=simulate))
-    monkeypatch.setattr("natwalk.sim.demo", types.SimpleNamespace(run=simulate), raising=False)
-    result = CliRunner().invoke(demo, ["--size", "1000"])
+    result = CliRunner().invoke(demo, ["--size", "100K", "--nat-b", "symmetric", "--path-policy", "relay"])
     assert result.exit_code == 0, result.output
-    assert calls == [("port-restricted", "port-restricted", 1000, "any")]
+    assert "path        relay: the path policy asks for a relay" in result.output
+    assert "sha256      equal on both sides" in result.output
     assert "no network namespaces here: user namespaces are off (run as root)" in result.output
     assert "an internet in the simulator, because user namespaces are off" in result.output
 
@@ -418,3 +433,13 @@ def test_an_interrupt_ends_every_program() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_in_lab(PLAN, lab, interrupt)
     lab.assert_all_ended()
+
+
+def test_a_simulated_pair_without_a_path_exits_with_3(monkeypatch) -> None:
+    def no_lab(*_, **__):
+        raise LabUnavailable("user namespaces are off", "run as root")
+
+    monkeypatch.setattr(demo_command, "Lab", no_lab)
+    result = CliRunner().invoke(demo, ["--size", "1K", "--nat-a", "udp-blocked"])
+    assert result.exit_code == 3, result.output
+    assert "error: no connection: " in result.output

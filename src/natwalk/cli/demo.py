@@ -117,12 +117,15 @@ def _run(plan: DemoPlan, on_event: Callable[[Event], None]) -> None:
 
 
 def _run_in_simulator(plan: DemoPlan, why: str, on_event: Callable[[Event], None]) -> None:
-    from natwalk.sim import demo as simulated
+    from natwalk.sim.demo import SimulatedDemoFailed, run
 
     def with_reason(event: Event) -> None:
         on_event({**event, "why": why} if event.get("event") == "topology" else event)
 
-    simulated.run(plan.nat_a, plan.nat_b, plan.size, plan.policy, with_reason)
+    try:
+        run(plan.nat_a, plan.nat_b, plan.size, plan.policy, with_reason, same_lan=plan.same_lan)
+    except SimulatedDemoFailed as error:
+        raise DemoFailed(str(error), "", ExitCode.NO_PATH) from error
 
 
 @contextmanager

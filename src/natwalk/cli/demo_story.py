@@ -36,6 +36,8 @@ class SideStory:
     checks: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By candidate pair: the state of its check, and the reason of a failure."""
     routes: list[Route] = field(default_factory=list)
+    lost: str = ""
+    """Why there is no path at the moment, after there was one."""
     connected_at: float | None = None
     started_at: float | None = None
     first_byte_at: float | None = None
@@ -148,7 +150,10 @@ def _take_side(side: SideStory, name: str, event: Event) -> None:
             pair = f"{event.get('local')} {event.get('remote')}"
             if pair in side.checks or len(side.checks) < MAX_CANDIDATES**2:
                 side.checks[pair] = (str(event.get("state")), str(event.get("reason") or ""))
+        case "path-lost":
+            side.lost = str(event.get("reason") or "no path")
         case "path":
+            side.lost = ""
             if len(side.routes) < MAX_PATHS:
                 side.routes.append(_route(event, at))
         case "connected":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from natwalk.cli.demo_lab import Event
 from natwalk.cli.demo_story import Route, Story, number
@@ -31,7 +32,11 @@ def _plain_texts(event: Event, story: Story) -> Iterator[str]:
             yield f"{whose} candidate {event['type']} {event['address']}"
         case "nat":
             whose = "own" if event.get("of", "local") == "local" else "peer's"
-            yield f"{whose} NAT: {event.get('mapping')} mapping"
+            yield f"{whose} NAT: {mapping_text(str(event.get('mapping')))}"
+        case "server-trouble":
+            yield f"server {event.get('server') or ''}: {event.get('reason')}"
+        case "path-lost":
+            yield f"path lost: {event.get('reason')}"
         case "check":
             reason = f": {event['reason']}" if event.get("reason") else ""
             yield f"check {event.get('local')} -> {event.get('remote')} {event.get('state')}{reason}"
@@ -50,6 +55,18 @@ def _plain_texts(event: Event, story: Story) -> Iterator[str]:
             yield f"error: {event.get('message')} {event.get('hint') or ''}".rstrip()
         case "output":
             yield str(event.get("text", ""))
+
+
+_MAPPINGS: Final = {
+    "no-nat": "there is none",
+    "unknown": "not known",
+    "udp-silent": "no server answers over UDP",
+}
+
+
+def mapping_text(mapping: str) -> str:
+    """What a peer found out about its NAT, in words; RFC 4787's where there are some."""
+    return _MAPPINGS.get(mapping, f"{mapping} mapping")
 
 
 def route_text(route: Route) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from natwalk.cli.demo_story import SideStory, Story
-from natwalk.cli.demo_text import picture_lines, size_text, summary_lines
+from natwalk.cli.demo_text import mapping_text, picture_lines, size_text, summary_lines
 from natwalk.nat import describe
 
 _BOX = 18
@@ -108,7 +108,7 @@ def _side(name: str, side: SideStory) -> RenderableType:
     if len(side.candidates) > _SHOWN_CANDIDATES:
         text.append(f"  and {len(side.candidates) - _SHOWN_CANDIDATES} more\n", style="dim not bold")
     if side.nat:
-        text.append(f"  NAT    {side.nat} mapping\n", style="not bold")
+        text.append(f"  NAT    {mapping_text(side.nat)}\n", style="not bold")
     if side.checks:
         good, bad = side.count("succeeded"), side.count("failed")
         text.append(f"  checks {good} passed, {bad} failed\n", style="not bold")
@@ -116,7 +116,9 @@ def _side(name: str, side: SideStory) -> RenderableType:
         rtt = f", {route.rtt_ms:.1f} ms" if route.rtt_ms is not None else ""
         text.append(f"  path   {route.kind} at {route.at:.2f} s{rtt}\n", style=_COLOURS.get(route.kind, ""))
         text.append(f"         {route.remote} ({route.remote_type})\n", style="not bold")
-    if side.route is not None and side.route.reason:
+    if side.lost:
+        text.append(f"  path   lost: {side.lost}\n", style="red not bold")
+    elif side.route is not None and side.route.reason:
         text.append(f"         {side.route.reason}\n", style="italic not bold")
     return text
 
