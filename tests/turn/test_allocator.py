@@ -159,6 +159,31 @@ def test_allocate_repeated_while_the_socket_opens_is_one_allocation() -> None:
     assert world.server.stats.allocations == 1
 
 
+@pytest.mark.parametrize("opens", [True, False])
+def test_allocate_given_up_while_the_socket_opens_leaves_nothing(opens: bool) -> None:
+    """FAULTS 160: Allocate and Refresh with lifetime 0 come in one batch."""
+    world = World(make_config(limits=TurnLimits(allocations_per_user=1)))
+    raw = world.raw_client()
+    held: list[RelayWanted] = []
+    world._open = held.append  # type: ignore[method-assign]
+    assert raw.signed(Method.ALLOCATE, UDP) is None
+    assert code_of(raw.refresh(0, username="bob")) == 437
+    assert code_of(raw.refresh(600)) == 437
+    assert code_of(raw.refresh(0)) == 0
+    del world._open
+    world.raw[raw.address].clear()
+    if opens:
+        world.relays.add(held[0].address)
+        world.server.relay_opened(held[0].token, world.now)
+    else:
+        world.server.relay_failed(held[0].token, world.now)
+    world.run()
+    assert world.raw[raw.address] == []
+    assert world.relays == set()
+    assert world.server.stats.allocations == 0
+    assert code_of(raw.allocate()) == 0
+
+
 def test_user_quota_is_exact() -> None:
     """FAULTS 55: N of N+1 parallel allocations from N+1 sources; deleting makes room again."""
     world = World(make_config(limits=TurnLimits(allocations_per_user=3)))

@@ -228,6 +228,17 @@ def test_channel_numbers(number: int, code: int) -> None:
     assert bind(raw, number, PEER) == code
 
 
+def test_channel_numbers_of_rfc_5766_on_request() -> None:
+    """Old clients choose up to 0x7FFF; such a channel then carries data, too."""
+    world = World(make_config(rfc5766_channels=True))
+    raw = world.raw_client()
+    raw.allocate()
+    assert bind(raw, 0x7FFF, PEER) == 0
+    assert bind(raw, 0x8000, PEER.with_port(7001)) == 400
+    raw.say(b"\x7f\xff\x00\x01x")
+    assert [out.data for out in world.to_peers] == [b"x"]
+
+
 def test_channel_conflicts_are_400() -> None:
     """FAULTS 38: a number has one peer and a peer one number; the same pair again is a refresh."""
     raw = World().raw_client()

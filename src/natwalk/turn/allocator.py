@@ -26,7 +26,7 @@ from natwalk.turn.allocation import Allocation, granted_lifetime
 from natwalk.turn.config import TurnConfig
 from natwalk.turn.ports import choose_port, uniform
 from natwalk.turn.replies import Failure, Later, Raw, Reply, Success
-from natwalk.turn.server_events import AllocationCreated, RelayWanted, TurnServerEvent
+from natwalk.turn.server_events import AllocationCreated, RelayReleased, RelayWanted, TurnServerEvent
 from natwalk.turn.table import AllocationTable
 
 UDP: Final = 17
@@ -46,6 +46,7 @@ class PendingAllocation:
     even: bool
     extra: tuple[Attribute, ...]
     failed: set[int] = field(default_factory=set)
+    cancelled: bool = False
 
 
 class Allocator:
@@ -96,10 +97,25 @@ class Allocator:
         self._want(pending)
         return Later()
 
-    def opened(self, token: int, now: float) -> tuple[PendingAllocation, Success]:
-        """The socket of ``token`` is there: what to answer; raises LocalProtocolError on an unknown token."""
+    def cancel(self, path: Path, granted: Granted) -> bool:
+        """Give up the Allocate that waits for a socket on ``path``; False when that user has none there."""
+        pending = self._waiting.get(path)
+        if pending is None or pending.granted.username != granted.username:
+            return False
+        pending.cancelled = True
+        return True
+
+    def opened(self, token: int) -> tuple[PendingAllocation, Success] | None:
+        """The socket of ``token`` is there: what to answer; None when the client gave up meanwhile.
+
+        Raises LocalProtocolError on an unknown token.
+        """
         pending = self._take(token)
         del self._waiting[pending.path]
+        if pending.cancelled:
+            self._table.release_account(pending.granted.account)
+            self._events.put(RelayReleased(pending.address))
+            return None
         lifetime = pending.lifetime
         attributes: tuple[Attribute, ...] = (
             (XOR_RELAYED_ADDRESS, pending.address),
@@ -127,7 +143,7 @@ class Allocator:
         self._events.put(created)
 
     def failed(self, token: int) -> tuple[PendingAllocation, Failure] | None:
-        """No socket for ``token``: another port is tried (None), or the answer is 508.
+        """No socket for ``token``: the answer is 508; None when another port is tried or nobody waits.
 
         Raises LocalProtocolError on an unknown token.
         """
@@ -135,7 +151,7 @@ class Allocator:
         host, port = pending.address
         pending.failed.add(port)
         self._used[host].discard(port)
-        if len(pending.failed) < MAX_BIND_ATTEMPTS:
+        if len(pending.failed) < MAX_BIND_ATTEMPTS and not pending.cancelled:
             address = self._free_address([host], pending.even, pending.failed)
             if address is not None:
                 pending.address = address
@@ -143,6 +159,8 @@ class Allocator:
                 return None
         del self._waiting[pending.path]
         self._table.release_account(pending.granted.account)
+        if pending.cancelled:
+            return None
         return pending, Failure(508, "no relay port could be opened")
 
     def release(self, relay: Address) -> None:

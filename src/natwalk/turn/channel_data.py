@@ -9,6 +9,7 @@ from natwalk.core import MalformedMessage
 
 CHANNEL_MIN: Final = 0x4000
 CHANNEL_MAX: Final = 0x4FFF
+CHANNEL_MAX_RFC5766: Final = 0x7FFF  # RFC 5766 §11, before RFC 7983 needed the space
 HEADER_LENGTH: Final = 4
 
 _HEADER: Final = struct.Struct("!HH")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import MappingProxyType
 
+from natwalk.turn.channel_data import CHANNEL_MAX, CHANNEL_MAX_RFC5766
 from natwalk.turn.policy import PeerPolicy
 
 
@@ -36,7 +37,8 @@ class TurnConfig:
 
     ``users`` maps names to passwords; ``auth_secrets`` are those of TURN REST credentials, the first being
     the current one. ``relay_addresses`` are addresses of this machine that relay sockets are bound to, on
-    ports of ``port_range`` (both ends included). Raises ValueError naming the value that is wrong.
+    ports of ``port_range`` (both ends included). ``rfc5766_channels`` takes channel numbers up to 0x7FFF,
+    as clients older than RFC 8656 choose them. Raises ValueError naming the value that is wrong.
     """
 
     realm: str = "natwalk"
@@ -49,6 +51,12 @@ class TurnConfig:
     nonce_lifetime: float = 600.0
     nonce_secret: bytes = field(default=b"", repr=False)
     software: str | None = None
+    rfc5766_channels: bool = False
+
+    @property
+    def channel_max(self) -> int:
+        """The highest channel number taken."""
+        return CHANNEL_MAX_RFC5766 if self.rfc5766_channels else CHANNEL_MAX
 
     def __post_init__(self) -> None:
         if not 0 < len(self.realm) < 128 or not self.realm.isprintable():

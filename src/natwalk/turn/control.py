@@ -25,8 +25,8 @@ from natwalk.stun import (
 from natwalk.turn.admission import Granted
 from natwalk.turn.allocation import Allocation, granted_lifetime
 from natwalk.turn.allocator import IP_VERSIONS, Allocator
-from natwalk.turn.channel_data import CHANNEL_MAX, CHANNEL_MIN
-from natwalk.turn.config import TurnLimits
+from natwalk.turn.channel_data import CHANNEL_MIN
+from natwalk.turn.config import TurnConfig
 from natwalk.turn.guard import PeerGuard
 from natwalk.turn.policy import Denial
 from natwalk.turn.replies import Failure, Reply, Success, unknown_attributes
@@ -61,9 +61,10 @@ class Control:
     """The request handlers of a server; each returns what to answer."""
 
     def __init__(
-        self, limits: TurnLimits, table: AllocationTable, guard: PeerGuard, allocator: Allocator
+        self, config: TurnConfig, table: AllocationTable, guard: PeerGuard, allocator: Allocator
     ) -> None:
-        self._limits = limits
+        self._limits = config.limits
+        self._channel_max = config.channel_max
         self._table = table
         self._guard = guard
         self._allocator = allocator
@@ -79,7 +80,7 @@ class Control:
         if request.method == Method.ALLOCATE:
             return self._allocator.allocate(request, path, granted, now)
         if allocation is None:
-            return Failure(437)
+            return self._without_allocation(request, path, granted)
         if allocation.granted.username != granted.username:
             return Failure(441)
         if request.method == Method.REFRESH:
@@ -87,6 +88,13 @@ class Control:
         if request.method == Method.CREATE_PERMISSION:
             return self._create_permission(request, allocation, now)
         return self._bind_channel(request, allocation, now)
+
+    def _without_allocation(self, request: Message, path: Path, granted: Granted) -> Reply:
+        # A client that gives up sends its Allocate and this Refresh in one breath.
+        given_up = request.method == Method.REFRESH and request.get(LIFETIME) == 0
+        if given_up and self._allocator.cancel(path, granted):
+            return Success(((LIFETIME, 0),))
+        return Failure(437)
 
     def _refresh(self, request: Message, allocation: Allocation, now: float) -> Reply:
         """RFC 8656 §8.2."""
@@ -123,8 +131,8 @@ class Control:
         number, peer = request.get(CHANNEL_NUMBER), request.get(XOR_PEER_ADDRESS)
         if number is None or peer is None:
             return Failure(400, "CHANNEL-NUMBER or XOR-PEER-ADDRESS is missing")
-        if not CHANNEL_MIN <= number <= CHANNEL_MAX:
-            return Failure(400, "a channel is 0x4000 to 0x4FFF")
+        if not CHANNEL_MIN <= number <= self._channel_max:
+            return Failure(400, f"a channel is {CHANNEL_MIN:#x} to {self._channel_max:#x}")
         if peer.version != allocation.relay.version:
             return Failure(443)
         if (denial := self._guard.check(peer)) is not None:

@@ -75,10 +75,11 @@ class TurnServer:
         self._plane = DataPlane(self._table, self._guard, self._transmits, self.drops, random_bytes)
         self._admission = Admission(config, random_bytes=random_bytes)
         self._allocator = Allocator(config, self._table, self._events, random_bytes)
-        self._control = Control(config.limits, self._table, self._guard, self._allocator)
+        self._control = Control(config, self._table, self._guard, self._allocator)
         self._binding = BindingServer(software=config.software)
         self._binding.drops = self.drops
         self._by_relay = self._table.by_relay
+        self._last_channel_byte = config.channel_max >> 8
 
     def add_listener(self, address: Address) -> None:
         """Serve clients on the socket bound to ``address``, and refuse it as a peer from now on."""
@@ -103,7 +104,7 @@ class TurnServer:
             self.drops.add("on a socket that is no listener")
         elif path.remote.port == 0 or len(datagram) < 4:
             self.drops.add("too short, or from port 0")
-        elif 0x40 <= datagram[0] <= 0x4F:
+        elif 0x40 <= datagram[0] <= self._last_channel_byte:
             self._plane.from_channel(datagram, path, now)
         elif datagram[:2] == _BINDING_REQUEST:
             self._binding.receive(datagram, path, now)
@@ -114,7 +115,10 @@ class TurnServer:
 
     def relay_opened(self, token: int, now: float) -> None:
         """The socket of a RelayWanted is bound. Raises LocalProtocolError on an unknown token."""
-        pending, reply = self._allocator.opened(token, now)
+        outcome = self._allocator.opened(token)
+        if outcome is None:
+            return
+        pending, reply = outcome
         response = self._encode(pending.request, pending.granted, reply)
         self._allocator.establish(pending, response, now)
         self._transmits.put(Transmit(response, pending.path))
