@@ -87,6 +87,14 @@ def test_a_nat_that_reboots_costs_seconds(side: str) -> None:
     assert meeting.connected
 
 
+def test_a_symmetric_nat_that_reboots_costs_seconds_on_the_relay() -> None:
+    meeting = connected(two_peers("symmetric", "symmetric", seed=SEED), Outcome.RELAY)
+    meeting.internet.a.routers[0].reboot()
+    missed = minutes_of_data(meeting, 2)
+    assert len(missed) <= 40, missed
+    assert meeting.connected
+
+
 def test_a_cut_of_ten_seconds_is_survived() -> None:
     internet = two_peers("port-restricted", "address-restricted", seed=SEED)
     meeting = connected(internet)

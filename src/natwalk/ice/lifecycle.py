@@ -140,14 +140,15 @@ class Lifecycle:
 
     def tick(self, now: float) -> None:
         """Renew consent, notice its expiry, try failed pairs again."""
+        # Expiry first: it may choose other pairs to keep, which are then due at once.
+        for pair in self._consent.expired(list(self._pairing.checklist), now):
+            self._expire(pair, now)
         for pair in self._consent.due(now):
             confirm = self.selection.confirms(pair)
             self._connectivity.start(pair, Purpose.CONSENT, now, use_candidate=confirm)
             if pair.suspect and self.selection.pair is pair:
                 self._unpark()
                 self.troubled = True
-        for pair in self._consent.expired(list(self._pairing.checklist), now):
-            self._expire(pair, now)
         for pair in self._pairing.checklist:
             if pair.retry_at is not None and pair.retry_at <= now:
                 pair.retry_at = None

@@ -76,7 +76,10 @@ class Pairing:
         remote = self.remotes.get(path.remote)
         if remote is None:
             self._discovered += 1
-            remote = self.remotes.discovered(path.remote, priority, f"p{self._discovered}")
+            by_relay = local.type is CandidateType.RELAYED
+            remote = self.remotes.discovered(
+                path.remote, priority, f"p{self._discovered}", by_relay=by_relay
+            )
             if remote is None:
                 return None
         found = self._pair(local, remote, needed=True)

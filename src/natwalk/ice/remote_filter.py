@@ -33,6 +33,10 @@ SERVICE_PORTS: Final = frozenset(
 )
 
 
+_RELAY_SHARE: Final = 4
+"""One place in so many for peer-reflexive candidates is kept for those met by a relay."""
+
+
 def refusal(address: Address) -> str | None:
     """Why nothing may be sent to ``address``, in a fixed phrase; None when it may.
 
@@ -93,12 +97,18 @@ class RemoteCandidates:
         self._by_address[candidate.address] = candidate
         return candidate
 
-    def discovered(self, address: Address, priority: int, foundation: str) -> Candidate | None:
-        """A new peer-reflexive candidate (RFC 8445 §7.3.1.3), or None when refused."""
+    def discovered(
+        self, address: Address, priority: int, foundation: str, *, by_relay: bool = False
+    ) -> Candidate | None:
+        """A new peer-reflexive candidate (RFC 8445 §7.3.1.3), or None when refused.
+
+        A quarter of the places is kept for those met by a relay of ours: two NATs whose every answer comes
+        from another port fill the rest in seconds, and the relay is then the only way.
+        """
         reason = refusal(address)
         if reason is None and address in self._refused:
             reason = "its type is refused by policy"
-        if reason is None and self._peer_reflexive >= self._config.max_peer_reflexive:
+        if reason is None and self._peer_reflexive >= self._places(by_relay=by_relay):
             reason = "too many peer-reflexive candidates"
         if reason is not None:
             self._drops.add(f"remote candidate: {reason}")
@@ -109,6 +119,10 @@ class RemoteCandidates:
         self._by_address[address] = candidate
         self._peer_reflexive += 1
         return candidate
+
+    def _places(self, *, by_relay: bool) -> int:
+        most = self._config.max_peer_reflexive
+        return most if by_relay else most - most // _RELAY_SHARE
 
     def is_refused(self, address: Address) -> bool:
         """True for an address whose signalled candidate the policy refused."""
