@@ -1,12 +1,15 @@
-"""Exit codes, and for every error a person can meet: its code, one sentence, and what to do about it."""
+"""Exit codes, and for every error a person can meet: its code, one sentence, and what to do about it.
+
+Imports nothing heavy before there is an error to explain: every command imports this.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from natwalk.core import IntegrityError, NatError, TransactionTimeout
-from natwalk.transfer.errors import FailureKind, TransferError, TransferInterrupted
+if TYPE_CHECKING:
+    from natwalk.transfer import TransferError
 
 
 class ExitCode(IntEnum):
@@ -33,56 +36,85 @@ class Explanation(NamedTuple):
     hint: str
 
 
-_TRANSFER: Final[dict[FailureKind, tuple[ExitCode, str, str]]] = {
-    FailureKind.REFUSED: (ExitCode.FAILED, "", "Ask the receiver's user to accept the files."),
-    FailureKind.CANCELLED: (ExitCode.FAILED, "", ""),
-    FailureKind.STORAGE: (
+_CONNECTION: Final[dict[str, ExitCode]] = {
+    "wrong-code": ExitCode.AUTHENTICATION_FAILED,
+    "code-not-found": ExitCode.NOT_FOUND,
+    "refused": ExitCode.SERVER_UNAVAILABLE,
+    "no-path": ExitCode.NO_PATH,
+    "authentication": ExitCode.AUTHENTICATION_FAILED,
+    "peer-gone": ExitCode.NOT_FOUND,
+    "peer-closed": ExitCode.FAILED,
+    "protocol": ExitCode.FAILED,
+    "timeout": ExitCode.TIMEOUT,
+}
+"""Value of :class:`natwalk.Failure`: exit code."""
+
+_TRANSFER: Final[dict[str, tuple[ExitCode, str, str]]] = {
+    "refused": (ExitCode.FAILED, "", "Ask the receiver's user to accept the files, then send again."),
+    "cancelled": (ExitCode.FAILED, "", ""),
+    "storage": (
         ExitCode.FAILED,
-        "Free space or choose another --output; the same command goes on where it stopped.",
-        "The receiver's side could not write; free space there, then run the same two commands again.",
+        "Free space or make the folder writable; the same command on each side then goes on.",
+        "The other side must make room; the same command on each side then goes on.",
     ),
-    FailureKind.SOURCE: (
-        ExitCode.FAILED,
-        "Check that the file exists and that you may read it.",
-        "The sender's side could not read the files.",
-    ),
-    FailureKind.INTEGRITY: (
+    "source": (ExitCode.FAILED, "Check that it exists and that you may read it.", ""),
+    "integrity": (
         ExitCode.INTEGRITY,
-        "Nothing damaged was kept; run the same command again.",
-        "Nothing damaged was kept; run the same command again.",
+        "Nothing damaged was kept; the same command on each side fetches it again.",
+        "Nothing damaged was kept; the same command on each side fetches it again.",
     ),
-    FailureKind.VERSION: (ExitCode.FAILED, "Install the same natwalk version on both sides.", ""),
-    FailureKind.PROTOCOL: (
+    "version": (ExitCode.FAILED, "Install the same version of natwalk on both sides.", ""),
+    "protocol": (
         ExitCode.FAILED,
-        "The other side broke the protocol; do not trust it, or report a bug if it is a natwalk.",
-        "The other side says this side broke the protocol; please report a bug.",
+        "Check that both sides run the same version of natwalk, and that you know who sends.",
+        "Check that both sides run the same version of natwalk.",
     ),
 }
-"""Kind of failure: exit code, hint when this side found out, hint when the other side did."""
+"""Value of :class:`natwalk.transfer.FailureKind`: exit code, hint when found here, hint when found there."""
 
 
 def explain(error: BaseException) -> Explanation | None:
     """The code, sentence and hint for ``error``; None when it is a bug, whose traceback should be seen."""
+    from natwalk.core import IntegrityError, NatError
+    from natwalk.transfer.errors import TransferError, TransferInterrupted
+
     match error:
-        case TransferError():
-            code, here, there = _TRANSFER[error.kind]
-            return Explanation(code, error.message, (there or here) if error.by_peer else here)
-        case TransferInterrupted():
-            return Explanation(ExitCode.FAILED, str(error), "Run the same command again to go on.")
-        case IntegrityError():
-            return Explanation(ExitCode.INTEGRITY, str(error), "")
-        case TransactionTimeout() | TimeoutError():
-            return Explanation(ExitCode.TIMEOUT, str(error) or "timed out", "Raise --timeout to wait longer.")
-        case NatError():
-            return Explanation(ExitCode.FAILED, str(error), "")
-        case OSError():
-            return Explanation(ExitCode.FAILED, _os_message(error), "")
         case KeyboardInterrupt():
             return Explanation(ExitCode.INTERRUPTED, "interrupted", "")
+        case TransferError():
+            return _of_transfer(error)
+        case TransferInterrupted():
+            return Explanation(ExitCode.FAILED, str(error), "The same command on each side goes on.")
+        case TimeoutError():
+            hint = "Raise --timeout to wait longer."
+            return Explanation(ExitCode.TIMEOUT, str(error) or "nothing happened in time", hint)
+        case IntegrityError():
+            return Explanation(ExitCode.INTEGRITY, str(error), "")
+        case NatError():
+            return _of_connection(error)
+        case OSError():
+            what = error.strerror or str(error)
+            return Explanation(ExitCode.FAILED, f"{error.filename}: {what}" if error.filename else what, "")
         case _:
             return None
 
 
-def _os_message(error: OSError) -> str:
-    what = error.strerror or str(error)
-    return f"{error.filename}: {what}" if error.filename else what
+def _of_transfer(error: TransferError) -> Explanation:
+    code, here, there = _TRANSFER[error.kind]
+    return Explanation(code, error.message, there if error.by_peer else here)
+
+
+def _of_connection(error: Exception) -> Explanation:
+    from natwalk.aio.errors import ConnectionEnded
+    from natwalk.aio.server_url import InvalidServerUrl, ServerUnavailable
+    from natwalk.rendezvous import InvalidCode
+
+    match error:
+        case ServerUnavailable():
+            return Explanation(ExitCode.SERVER_UNAVAILABLE, str(error), error.hint)
+        case ConnectionEnded(failure=failure) if failure is not None:
+            return Explanation(_CONNECTION[failure.value], str(error), error.hint)
+        case InvalidCode() | InvalidServerUrl():
+            return Explanation(ExitCode.USAGE, str(error), "")
+        case _:
+            return Explanation(ExitCode.FAILED, str(error), "")
