@@ -1,0 +1,31 @@
+"""A natwalk server in this event loop, on free loopback ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from natwalk.server import load
+from natwalk.server.run import Ready, serve
+
+
+@asynccontextmanager
+async def running(path: Path | None = None, **flags: Any) -> AsyncIterator[Ready]:
+    """Serve while the block runs; keyword ``a__b_c`` is the key ``a.b-c`` of natwalk.toml."""
+    given = {"server.listen": ["127.0.0.1"], "http.port": 0, "stun.port": 0}
+    given |= {key.replace("__", ".").replace("_", "-"): value for key, value in flags.items()}
+    stop = asyncio.Event()
+    ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(load(path, given), stop, ready.set_result))
+    await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        await task
+    try:
+        yield ready.result()
+    finally:
+        stop.set()
+        async with asyncio.timeout(10):
+            await task
