@@ -104,7 +104,12 @@ def _abort(connection: http.client.HTTPConnection) -> None:
 
 
 def _request(connection: http.client.HTTPConnection, url: ServerUrl) -> bytes:
-    """Runs in a thread: one GET, its body."""
+    """Runs in a thread: one GET, its body. Closes the connection itself: nobody may be waiting any more."""
+    with contextlib.closing(connection):
+        return _exchange(connection, url)
+
+
+def _exchange(connection: http.client.HTTPConnection, url: ServerUrl) -> bytes:
     connection.request(
         "GET", f"{url.path}/v1/ice-servers", headers={"Accept": "application/json", "User-Agent": "natwalk"}
     )

@@ -1,0 +1,69 @@
+"""The Python examples of the documentation run as written."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import loopback, running_server
+
+from natwalk.core import Address
+
+DOCS = Path(__file__).parents[2] / "docs"
+README = DOCS.parent / "README.md"
+PAGES = sorted(
+    page for page in [README, *DOCS.rglob("*.md")] if "```python" in page.read_text(encoding="utf-8")
+)
+
+
+def example(page: Path) -> dict[str, Any]:
+    """What the page's Python blocks, run one after the other, define."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    names: dict[str, Any] = {"__name__": "example"}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != README], ids=lambda page: page.stem)
+def test_examples_import_what_exists(page: Path) -> None:
+    assert len(example(page)) > 2
+
+
+def test_the_readme_example_compiles_and_names_what_exists() -> None:
+    import natwalk
+
+    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    compile(block, "README.md", "exec")
+    for name in re.findall(r"natwalk\.(\w+)", block):
+        assert hasattr(natwalk, name)
+
+
+async def test_two_programs_connect_as_the_guide_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import natwalk
+
+    names = example(DOCS / "how-to" / "connect-two-programs.md")
+    real = natwalk.connect
+    monkeypatch.setattr(natwalk, "connect", lambda *a, **k: real(*a, **k, addresses=loopback))
+    async with running_server() as server:
+        assert await asyncio.wait_for(names["main"](server.http), 30) == b"ARE YOU THERE?"
+
+
+async def test_a_core_driven_by_select_learns_its_address() -> None:
+    names = example(DOCS / "how-to" / "drive-a-core.md")
+    async with running_server() as server:
+        port = int(server.stun[0].rpartition(":")[2])
+        found = await asyncio.to_thread(names["public_address"], Address("127.0.0.1", port), "127.0.0.1")
+    assert found.host == "127.0.0.1"
+
+
+@pytest.mark.lab
+def test_the_laboratory_example_pings_through_a_nat() -> None:
+    from natwalk.lab import LabUnavailable
+
+    names = example(DOCS / "how-to" / "put-programs-behind-nats.md")
+    try:
+        assert names["ping_between_nats"]() == 0
+    except LabUnavailable as error:
+        pytest.skip(str(error))
