@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from natwalk.core import Drops
 from natwalk.secure import Identity, SecureConnected, SecureConnection, SecureEvent, StreamData
+from natwalk.secure.early import EarlyData
+from natwalk.secure.engine import Engine, EngineSettings
+from natwalk.secure.login import Login
+from natwalk.secure.session import Session
 
 CLIENT_IDENTITY = Identity.generate()
 SERVER_IDENTITY = Identity.generate()
@@ -47,6 +52,22 @@ def make_server(**options: Any) -> SecureConnection:
         "random_bytes": seeded_bytes(2),
     }
     return SecureConnection(**{**settings, **options})
+
+
+def make_session(
+    *, original_destination: bytes | None = None, identity: Identity = SERVER_IDENTITY
+) -> Session:
+    """A client's session, or with the destination of an Initial a server's with that identity."""
+    is_client = original_destination is None
+    mine, peer = (CLIENT_IDENTITY, SERVER_IDENTITY) if is_client else (identity, CLIENT_IDENTITY)
+    pin = peer.fingerprint if is_client else None
+    return Session(
+        Engine(EngineSettings(), mine, pin=pin, original_destination=original_destination),
+        Login(is_client, mine, peer.fingerprint, AUTH_KEY, seeded_bytes(3)),
+        Drops(),
+        early=EarlyData() if is_client else None,
+        keepalive=15.0,
+    )
 
 
 @dataclass

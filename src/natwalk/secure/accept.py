@@ -1,118 +1,61 @@
-"""The server's side before a connection exists: which first datagrams are worth an engine.
+"""The server's side before a connection exists: which first datagrams are worth a session.
 
 Anyone on the path can send the server something that looks like an Initial. An engine takes the first one
 it sees for the client, so one forged datagram would lock the real client out. Therefore every new
-destination connection ID gets a trial engine of its own (at most ``TRIALS``); it is kept only when it could
-decrypt what it got, and the first to complete the TLS handshake is the connection.
+destination connection ID gets a session of its own (at most ``TRIALS``), which is kept only when it could
+decrypt what it got.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from qh3.quic.events import ConnectionTerminated, HandshakeCompleted
-
-from natwalk.core import Drops, MalformedMessage, earliest
-from natwalk.secure.engine import STREAM_REFUSALS, Engine
-from natwalk.secure.header import CONNECTION_ID_LENGTH, MINIMUM_INITIAL, Header, PacketType, parse_header
+from natwalk.core import Drops
+from natwalk.secure.attempts import Attempts
+from natwalk.secure.header import CONNECTION_ID_LENGTH, MINIMUM_INITIAL, Header, PacketType
+from natwalk.secure.session import Session
 
 TRIALS: Final = 4
 
 
-class Acceptor:
-    """Finds the engine of the client that completes a handshake."""
+class Acceptor(Attempts):
+    """Answers every client that can make an Initial, until one has proven itself."""
 
-    def __init__(self, make_engine: Callable[[bytes], Engine], drops: Drops) -> None:
-        self._make_engine = make_engine
-        self._drops = drops
-        self._trials: dict[bytes, Engine] = {}  # by the destination of the client's first Initial
-        self._outgoing: deque[bytes] = deque(maxlen=64)
+    def __init__(self, make_session: Callable[[bytes], Session], drops: Drops) -> None:
+        super().__init__(drops)
+        self._make_session = make_session
 
-    def receive(self, datagram: bytes, now: float) -> Engine | None:
-        """Take one datagram; the engine when this one completed its handshake."""
-        try:
-            header = parse_header(datagram)
-        except MalformedMessage as error:
-            self._drops.add(str(error))
-            return None
-        engine = self._known(header)
-        if is_new := engine is None:
-            engine = self._new_trial(header, datagram)
-        if engine is None:
-            return None
-        if (error_name := engine.receive([datagram], now)) is not None:
-            self._drops.add(f"engine refused: {error_name}")
-            self._forget(engine)
-            return None
-        sent = self._send(engine, now)
-        if is_new and not sent:
-            self._drops.add("undecryptable Initial")  # an engine acknowledges every Initial it can read
-            self._forget(engine)
-        return engine if self._completed(engine) else None
-
-    def handle_timeout(self, now: float) -> None:
-        """Let every trial engine retransmit or give up."""
-        for engine in list(self._trials.values()):
-            engine.handle_timer(now)
-            self._send(engine, now)
-            self._completed(engine)
-
-    def next_timeout(self) -> float | None:
-        """The earliest timer of a trial engine."""
-        return earliest(*(engine.timer() for engine in self._trials.values()))
-
-    def datagrams(self) -> list[bytes]:
-        """What the trial engines want sent."""
-        taken = list(self._outgoing)
-        self._outgoing.clear()
-        return taken
-
-    def _known(self, header: Header) -> Engine | None:
-        """The trial engine this packet is for, by the client's first choice of ID or the engine's own."""
-        if header.type is PacketType.INITIAL and header.destination in self._trials:
-            return self._trials[header.destination]
-        for engine in self._trials.values():
-            if engine.connection_id == header.destination:
-                return engine
-        return None
-
-    def _new_trial(self, header: Header, datagram: bytes) -> Engine | None:
-        if header.type is not PacketType.INITIAL:
-            self._drops.add("no connection for this datagram")
-            return None
+    def _find(self, header: Header, datagram: bytes) -> tuple[bytes, Session] | None:
+        """The session by the client's first choice of ID, by the engine's own, or a new one."""
+        if header.type is PacketType.INITIAL and header.destination in self._sessions:
+            return header.destination, self._sessions[header.destination]
+        found = super()._find(header, datagram)
+        if found is not None or header.type is not PacketType.INITIAL:
+            return found
         if len(datagram) < MINIMUM_INITIAL or len(header.destination) < CONNECTION_ID_LENGTH:
-            self._drops.add("Initial too short")  # RFC 9000 §14.1 and §7.2
-            return None
-        if len(self._trials) >= TRIALS:
+            return None  # RFC 9000 §14.1 and §7.2
+        return self._new_trial(header.destination)
+
+    def _new_trial(self, destination: bytes) -> tuple[bytes, Session]:
+        if len(self._sessions) >= TRIALS:
             self._drops.add("too many handshakes at once")
-            del self._trials[next(iter(self._trials))]
-        engine = self._trials[header.destination] = self._make_engine(header.destination)
-        return engine
+            self._sessions.pop(self._least_promising())
+        session = self._sessions[destination] = self._make_session(destination)
+        return destination, session
 
-    def _send(self, engine: Engine, now: float) -> bool:
-        """Take what the engine has to send; whether that was anything."""
-        try:
-            sent = engine.datagrams(now)
-        except STREAM_REFUSALS:
-            # So the engine says that what is left of three times the bytes received (RFC 9000 §8.1) holds
-            # no packet. It goes on when more comes.
-            return False
-        self._outgoing.extend(sent)
-        return bool(sent)
+    def _least_promising(self) -> bytes:
+        """The oldest that has not completed the TLS handshake, or the oldest of all."""
+        unsecured = (key for key, session in self._sessions.items() if not session.secured)
+        return next(unsecured, next(iter(self._sessions)))
 
-    def _completed(self, engine: Engine) -> bool:
-        while (event := engine.next_event()) is not None:
-            if isinstance(event, HandshakeCompleted):
-                return True
-            if isinstance(event, ConnectionTerminated):
-                self._drops.add("handshake given up")
-                self._forget(engine)
-                return False
-        return False
-
-    def _forget(self, engine: Engine) -> None:
-        for key, value in list(self._trials.items()):
-            if value is engine:
-                del self._trials[key]
+    def _judge(self, key: bytes, session: Session, now: float) -> Session | None:
+        decided = super()._judge(key, session, now)
+        if decided is None and not session.heard and key in self._sessions:
+            sent = session.datagrams(now)
+            self._outgoing += sent
+            session.heard = bool(sent)
+            if not sent:  # an engine acknowledges every Initial it can read
+                self._drops.add("undecryptable Initial")
+                self._sessions.pop(key, None)
+        return decided

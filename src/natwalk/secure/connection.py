@@ -17,36 +17,26 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Final, ParamSpec
 
-from qh3.quic import events as quic
-
-from natwalk.core import (
-    Drops,
-    LocalProtocolError,
-    MalformedMessage,
-    RandomBytes,
-    RemoteProtocolError,
-    Timers,
-    earliest,
-)
+from natwalk.core import Drops, LocalProtocolError, MalformedMessage, RandomBytes, earliest
 from natwalk.secure.accept import Acceptor
+from natwalk.secure.attempts import Attempts
 from natwalk.secure.auth import MINIMUM_KEY_LENGTH
-from natwalk.secure.engine import BAD_CERTIFICATE, IDLE_REASON, STREAM_REFUSALS, Engine, EngineSettings
-from natwalk.secure.events import (
-    APPLICATION_CODE_LIMIT,
-    CloseCode,
-    DatagramReceived,
-    SecureClosed,
-    SecureEvent,
-    StreamReset,
-    StreamStopped,
-)
+from natwalk.secure.dial import Dialler
+from natwalk.secure.early import EarlyData
+from natwalk.secure.endings import check_code
+from natwalk.secure.engine import STREAM_REFUSALS, Engine, EngineSettings
+from natwalk.secure.events import CloseCode, SecureClosed, SecureEvent
 from natwalk.secure.header import parse_header
 from natwalk.secure.identity import FINGERPRINT_LENGTH, Identity
-from natwalk.secure.inbox import Inbox, printable
+from natwalk.secure.inbox import printable
 from natwalk.secure.login import Login
+from natwalk.secure.session import CONTROL_STREAM, Session
 
 BACKLOG_LIMIT: Final = 16 << 20
 """Bytes of all streams together that may wait for their first transmission."""
+
+EARLY_LIMIT: Final = 4 << 20
+"""Bytes a client may write before the handshake is decided: they may have to be sent more than once."""
 
 DATAGRAM_QUEUE_LIMIT: Final = 256 << 10
 """Bytes of unreliable datagrams that may wait; beyond it the newest are dropped."""
@@ -55,9 +45,6 @@ STREAMS_BEFORE_HANDSHAKE: Final = 16
 MINIMUM_DATAGRAM_SIZE: Final = 1200  # RFC 9000 §14
 GRANULARITY: Final = 0.001  # of a due timer after handle_timeout, RFC 9002 §6.1.2
 
-PINGS_IN_FLIGHT: Final = 8
-ENGINE_FAILURES_LIMIT: Final = 64
-CONTROL_STREAM: Final = 0  # the client's first; it carries nothing but the two proofs
 
 _P = ParamSpec("_P")
 
@@ -70,11 +57,6 @@ class State(Enum):
     CONNECTED = auto()
     CLOSING = auto()
     CLOSED = auto()
-
-
-class _Timer(Enum):
-    HANDSHAKE = auto()
-    KEEPALIVE = auto()
 
 
 class SecureConnection:
@@ -112,90 +94,88 @@ class SecureConnection:
             raise LocalProtocolError(f"max_datagram_size {max_datagram_size} is not between 1200 and 65527")
         self.is_client = is_client
         self.drops = Drops()
-        self.state = State.NEW
-        self.rtt: float | None = None
-        self._identity = identity
-        self._peer_fingerprint = peer_fingerprint
-        self._settings = EngineSettings(
+        engine_settings = EngineSettings(
             idle_timeout=idle_timeout,
             max_datagram_size=max_datagram_size,
             probe_datagram_size=probe_datagram_size,
         )
+
+        def make_session(original_destination: bytes | None = None) -> Session:  # hides the key from repr
+            pin = peer_fingerprint if is_client else None
+            return Session(
+                Engine(engine_settings, identity, pin=pin, original_destination=original_destination),
+                Login(is_client, identity, peer_fingerprint, auth_key, random_bytes),
+                self.drops,
+                early=self._early if is_client else None,
+                keepalive=keepalive,
+            )
+
+        self._attempts: Attempts = (
+            Dialler(make_session, self.drops) if is_client else Acceptor(make_session, self.drops)
+        )
+        self._session: Session | None = None  # the one that decided the handshake
+        self._early = EarlyData()
         self._handshake_timeout = handshake_timeout
-        self._keepalive = keepalive
-        self._login = Login(is_client, identity, peer_fingerprint, auth_key, random_bytes)
-        self._inbox = Inbox()
-        self._engine: Engine | None = None
-        self._acceptor: Acceptor | None = None
-        self._timers: Timers[_Timer] = Timers()
+        self._deadline: float | None = None
+        self._started = False
+        self._ended_without: SecureClosed | None = None  # an ending without any session, until polled
+        self._over = False
         self._outgoing: deque[bytes] = deque()
         self._next_stream = CONTROL_STREAM + 4 if is_client else 1
         self._datagram_backlog = 0
-        self._engine_failures = 0
-        self._pings: dict[int, float] = {}
-        self._ping_count = 0
-        self._last_received = 0.0
         self._now = 0.0
         self._handled = float("-inf")
 
     # Life and death.
+
+    @property
+    def state(self) -> State:
+        """Where the connection is in its life."""
+        if self._session is not None:
+            if self._session.finished:
+                return State.CLOSED
+            return State.CLOSING if self._session.ending else State.CONNECTED
+        if self._over:
+            return State.CLOSED
+        return State.HANDSHAKING if self._started else State.NEW
 
     def start(self, now: float) -> None:
         """Begin: a client sends its first flight, a server takes the first datagrams from now on."""
         if self.state is not State.NEW:
             raise LocalProtocolError("start was called before")
         self._now = now
-        self.state = State.HANDSHAKING
-        self._timers.set(_Timer.HANDSHAKE, now + self._handshake_timeout)
-        if not self.is_client:
-            self._acceptor = Acceptor(self._make_server, self.drops)
-            return
-        self._engine = Engine(self._settings, self._identity, pin=self._peer_fingerprint)
-        self._engine.connect(now)
-        self._engine.send_stream(CONTROL_STREAM, self._login.opening, True)
+        self._started = True
+        self._deadline = now + self._handshake_timeout
+        self._attempts.start(now)
 
     def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """End the connection; SecureClosed follows at once, and harmless when it has ended already.
 
         Data not yet acknowledged by the peer is lost: agree on the end in the streams first.
         """
-        _check_code(code)
+        check_code(code)
         self._end(code, reason)
-
-    def _make_server(self, original_destination: bytes) -> Engine:
-        return Engine(self._settings, self._identity, original_destination=original_destination)
 
     def _end(self, code: int, reason: str) -> None:
         """End it from this side, telling the peer if there is one."""
         if self.state in (State.CLOSING, State.CLOSED):
             return
-        reason = printable(reason)
-        self._timers.clear()
-        self._acceptor = None
-        if self._engine is not None:
-            self._engine.close(code, reason)
-        self.state = State.CLOSED if self._engine is None else State.CLOSING
-        self._inbox.close(SecureClosed(int(code), reason, by_peer=False))
+        if self._session is None and (secured := self._attempts.secured()):
+            self._decide(secured[0])
+        if self._session is not None:
+            self._session.close(code, reason)
+        else:
+            self._ended_without = SecureClosed(int(code), printable(reason), by_peer=False)
+            self._over = True
+        self._deadline = None
+        self._attempts.clear()
 
-    def _terminated(self, event: quic.ConnectionTerminated, *, by_peer: bool) -> None:
-        """The engine is done: after our own close, after the peer's, or with an error of its own."""
-        if self.state is not State.CLOSING:
-            code, reason = self._explain(event, by_peer)
-            self._inbox.close(SecureClosed(code, printable(reason), by_peer))
-        self.state = State.CLOSED
-        self._timers.clear()
-        self._engine = None
-
-    def _explain(self, event: quic.ConnectionTerminated, by_peer: bool) -> tuple[int, str]:
-        code, reason = event.error_code, event.reason_phrase
-        if by_peer and event.frame_type is None:
-            known = code < APPLICATION_CODE_LIMIT or code in set(CloseCode)
-            return (code if known else CloseCode.TRANSPORT_ERROR), reason
-        if not by_peer and reason == IDLE_REASON:
-            return CloseCode.IDLE_TIMEOUT, "nothing was heard from the peer for too long"
-        if not by_peer and self.is_client and code == BAD_CERTIFICATE:
-            return CloseCode.AUTHENTICATION_FAILED, "the peer did not show the expected certificate"
-        return CloseCode.TRANSPORT_ERROR, f"{reason or 'QUIC error'} ({code:#x})"
+    def _decide(self, session: Session) -> None:
+        """The handshake is decided: this session is the connection, or the end of it."""
+        self._session = session
+        self._deadline = None
+        self._attempts.clear()
+        self._early = EarlyData()
 
     # Input.
 
@@ -206,127 +186,58 @@ class SecureConnection:
     def receive_many(self, datagrams: Sequence[bytes], now: float) -> None:
         """Take datagrams in the order of arrival: much cheaper than one by one."""
         self._now = now
-        if self.state in (State.NEW, State.CLOSED):
-            for _ in datagrams:
-                self.drops.add("not started" if self.state is State.NEW else "closed")
-            return
-        if self._engine is None:
-            datagrams = self._accept(datagrams, now)
-        if self._engine is not None and datagrams:
+        if self._session is None:
+            datagrams = self._receive_early(datagrams, now)
+        if self._session is not None and datagrams:
             # of a short header, the bulk of all, only the engine can tell whose it is
-            ours = [d for d in datagrams if (d and d[0] & 0xC0 == 0x40) or self._is_ours(d)]
-            if self.state is State.HANDSHAKING:
-                for data in ours:  # one by one, so that one the engine chokes on does not hurt the others
-                    self._feed((data,), now)
-            elif ours:
-                self._feed(ours, now)
-        self._collect(now)
+            ours = [data for data in datagrams if (data and data[0] & 0xC0 == 0x40) or self._is_ours(data)]
+            if ours:
+                self._session.feed(ours, now)
 
     def handle_timeout(self, now: float) -> None:
         """Do what is due at ``now``."""
         self._now = self._handled = now
-        for timer in self._timers.due(now):
-            if timer is _Timer.HANDSHAKE:
-                self._end(CloseCode.HANDSHAKE_TIMEOUT, "the peer did not prove itself in time")
-            else:
-                self._ping(now)
-        if self._acceptor is not None:
-            self._acceptor.handle_timeout(now)
-        if self._engine is not None:
-            self._engine.handle_timer(now)
-            self._collect(now)
+        if self._deadline is not None and self._deadline <= now:
+            self._end(CloseCode.HANDSHAKE_TIMEOUT, "the peer did not prove itself in time")
+        if self._session is not None:
+            self._session.handle_timeout(now)
+        elif self.state is State.HANDSHAKING:
+            decided = self._attempts.handle_timeout(now)
+            if decided is not None:
+                self._decide(decided)
 
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` is due; always after the time it was last called with."""
-        engine = self._engine.timer() if self._engine is not None else None
-        acceptor = self._acceptor.next_timeout() if self._acceptor is not None else None
-        due = earliest(engine, acceptor, self._timers.next_timeout())
+        parts = self._attempts if self._session is None else self._session
+        due = earliest(self._deadline, parts.next_timeout())
         if due is not None and due <= self._handled:
             return self._handled + GRANULARITY
         return due
 
-    def _accept(self, datagrams: Sequence[bytes], now: float) -> Sequence[bytes]:
-        """Let the acceptor find the engine; returns the datagrams that are left for it."""
-        acceptor = self._acceptor
+    def _receive_early(self, datagrams: Sequence[bytes], now: float) -> Sequence[bytes]:
+        """Datagrams before the handshake is decided; returns those after the one that decided it."""
         for index, data in enumerate(datagrams):
-            if acceptor is not None and (engine := acceptor.receive(data, now)) is not None:
-                self._outgoing.extend(acceptor.datagrams())
-                self._engine, self._acceptor = engine, None
+            if self.state is not State.HANDSHAKING:
+                self.drops.add("closed" if self._over else "not started")
+            elif (decided := self._attempts.receive(data, now)) is not None:
+                self._decide(decided)
                 return datagrams[index + 1 :]
         return ()
 
     def _is_ours(self, data: bytes) -> bool:
-        """Whether a datagram with a long header is for this connection; counts it when not."""
+        """Whether a datagram with a long header may be for this connection; counts it when not."""
         try:
             header = parse_header(data)
         except MalformedMessage as error:
             self.drops.add(str(error))
             return False
-        if self._engine is None or header.destination == self._engine.connection_id or not self.is_client:
+        # to a server, a client's Initials may still carry the ID that the client chose for it
+        if not self.is_client or self._session is None:
             return True
-        self.drops.add("not for this connection")
+        if header.destination == self._session.engine.connection_id:
+            return True
+        self.drops.add("no connection for this datagram")
         return False
-
-    def _feed(self, datagrams: Sequence[bytes], now: float) -> None:
-        if self._engine is not None and (error_name := self._engine.receive(datagrams, now)) is not None:
-            self.drops.add(f"engine refused: {error_name}")
-
-    def _collect(self, now: float) -> None:
-        """Turn the engine's events into ours, and notice its end."""
-        self._take_events(now, by_peer=False)
-        engine = self._engine
-        if engine is None or self.state is State.CLOSING:
-            return
-        last = engine.finish_if_closed(now)
-        if last is not None:
-            self._outgoing.extend(last)
-            self._take_events(now, by_peer=not last)
-        elif self._inbox.overflowing:
-            self._end(CloseCode.OVERFLOW, "the application does not read what arrives")
-
-    def _take_events(self, now: float, *, by_peer: bool) -> None:
-        engine = self._engine
-        while engine is not None and (event := engine.next_event()) is not None:
-            match event:
-                case quic.StreamDataReceived(data=data, end_stream=fin, stream_id=stream_id):
-                    if stream_id != CONTROL_STREAM:
-                        self._inbox.stream_data(stream_id, data, fin)
-                    else:
-                        self._take_proof(data, fin, now)
-                case quic.DatagramFrameReceived(data=data):
-                    self._inbox.put(DatagramReceived(data), len(data))
-                case quic.StreamReset(error_code=code, stream_id=stream_id):
-                    self._inbox.put(StreamReset(stream_id, code))
-                case quic.StopSendingReceived(error_code=code, stream_id=stream_id):
-                    self._inbox.put(StreamStopped(stream_id, code))
-                case quic.PingAcknowledged(uid=uid):
-                    self._pong(uid, now)
-                case quic.HandshakeCompleted() if self.is_client and not engine.peer_is_pinned():
-                    self._end(
-                        CloseCode.AUTHENTICATION_FAILED, "the peer did not show the expected certificate"
-                    )
-                case quic.ConnectionTerminated():
-                    self._terminated(event, by_peer=by_peer)
-                    return
-                case _:
-                    pass  # connection IDs and negotiated protocols: the engine's own affairs
-
-    def _take_proof(self, data: bytes, fin: bool, now: float) -> None:
-        if self.state is not State.HANDSHAKING or self._engine is None:
-            return
-        try:
-            answer = self._login.receive(data, fin)
-        except RemoteProtocolError as error:
-            self._end(CloseCode.AUTHENTICATION_FAILED, str(error))
-            return
-        if not self._login.done:
-            return
-        if answer:
-            self._engine.send_stream(CONTROL_STREAM, answer, True)
-        self.state = State.CONNECTED
-        self._timers.cancel(_Timer.HANDSHAKE)
-        self._inbox.release()
-        self._ping(now)
 
     # Output.
 
@@ -341,23 +252,16 @@ class SecureConnection:
         self._now = now
         sent = list(self._outgoing)
         self._outgoing.clear()
-        if self._acceptor is not None:
-            sent += self._acceptor.datagrams()
-        if self._engine is not None:
-            try:
-                sent += self._engine.datagrams(now)
-                self._engine_failures = 0
-            except STREAM_REFUSALS as error:
-                # once is a passing mood (see Acceptor._send); for ever is a broken engine
-                self._engine_failures += 1
-                if self._engine_failures > ENGINE_FAILURES_LIMIT:
-                    self._end(CloseCode.TRANSPORT_ERROR, f"the QUIC engine failed: {error}")
+        sent += self._attempts.datagrams(now) if self._session is None else self._session.datagrams(now)
         self._datagram_backlog = max(0, self._datagram_backlog - sum(map(len, sent)))
         return sent
 
     def poll_event(self) -> SecureEvent | None:
         """The next event, or None."""
-        return self._inbox.poll()
+        if self._session is not None:
+            return self._session.inbox.poll()
+        event, self._ended_without = self._ended_without, None
+        return event
 
     # Streams and datagrams.
 
@@ -366,59 +270,76 @@ class SecureConnection:
 
         Raises LocalProtocolError when ``streams_available`` is 0.
         """
-        engine = self._sendable()
+        self._check_sendable()
         if not self.streams_available:
             raise LocalProtocolError("the peer allows no more streams at the moment")
         stream_id = self._next_stream
-        engine.open_stream(stream_id)
+        if self._session is not None:
+            self._session.engine.open_stream(stream_id)
+        else:
+            self._early.open(stream_id)
+            for session in self._attempts.secured():
+                session.engine.open_stream(stream_id)
         self._next_stream += 4
         return stream_id
 
     @property
     def streams_available(self) -> int:
         """How many more streams may be opened now; it grows as the peer sees streams end."""
-        if self._engine is None:
-            return 0
-        limit = self._engine.stream_limit() or STREAMS_BEFORE_HANDSHAKE
-        return max(0, limit - self._next_stream // 4)
+        if self.state is State.CONNECTED:
+            return max(0, self._connected().stream_limit() - self._next_stream // 4)
+        early = self.is_client and self.state is State.HANDSHAKING
+        return max(0, STREAMS_BEFORE_HANDSHAKE - self._next_stream // 4) if early else 0
 
     def send_stream(self, stream_id: int, data: bytes | bytearray | memoryview, fin: bool = False) -> None:
         """Queue bytes on a stream, the last ones with ``fin``.
 
         Raises LocalProtocolError when the stream takes none (ended, reset, stopped or unknown) or when
-        more than BACKLOG_LIMIT bytes would wait: feed by ``send_backlog``.
+        more than BACKLOG_LIMIT bytes (EARLY_LIMIT, before it stands) would wait: feed by ``send_backlog``.
         """
-        engine = self._sendable()
-        if engine.backlog() + len(data) > BACKLOG_LIMIT:
-            raise LocalProtocolError("too much is waiting to be sent")
-        self._on_stream(engine.send_stream, stream_id, data, fin)
+        self._check_sendable()
+        if self._session is not None:
+            if self._session.engine.backlog() + len(data) > BACKLOG_LIMIT:
+                raise LocalProtocolError("too much is waiting to be sent")
+            self._on_stream(self._session.engine.send_stream, stream_id, data, fin)
+            return
+        if self._early.size() + len(data) > EARLY_LIMIT:
+            raise LocalProtocolError("too much is waiting for the handshake")
+        self._early.write(stream_id, data, fin)
+        for session in self._attempts.secured():
+            session.engine.send_stream(stream_id, data, fin)
 
     def send_backlog(self, stream_id: int) -> int:
-        """Bytes of a stream queued and not yet sent for the first time; 0 for one that has ended."""
-        return 0 if self._engine is None else self._engine.backlog(stream_id)
+        """Bytes of a stream queued and not yet sent for the first time; 0 for one that has ended.
+
+        Before the peer is proven, all that was written: it may have to be sent again.
+        """
+        if self._session is None:
+            return self._early.size(stream_id)
+        return self._session.engine.backlog(stream_id)
 
     def reset_stream(self, stream_id: int, code: int = 0) -> None:
         """Give up sending on a stream; raises LocalProtocolError when there is nothing to give up."""
-        _check_code(code)
-        self._on_stream(self._sendable().reset_stream, stream_id, code)
+        check_code(code)
+        self._on_stream(self._connected().reset_stream, stream_id, code)
 
     def stop_stream(self, stream_id: int, code: int = 0) -> None:
         """Ask the peer to send no more on a stream; raises LocalProtocolError when it has ended."""
-        _check_code(code)
-        self._on_stream(self._sendable().stop_stream, stream_id, code)
+        check_code(code)
+        self._on_stream(self._connected().stop_stream, stream_id, code)
 
     @property
     def datagram_limit(self) -> int:
         """The longest datagram that ``send_datagram`` takes, in bytes; 0 before the connection stands."""
-        return self._engine.datagram_limit if self._engine and self.state is State.CONNECTED else 0
+        return self._connected().datagram_limit if self.state is State.CONNECTED else 0
 
     def send_datagram(self, data: bytes) -> bool:
         """Send an unreliable datagram; False when too many wait and it was dropped.
 
         Raises LocalProtocolError when it is longer than ``datagram_limit``.
         """
-        engine = self._sendable()
-        if self.state is not State.CONNECTED or len(data) > engine.datagram_limit:
+        engine = self._connected()
+        if len(data) > engine.datagram_limit:
             raise LocalProtocolError(f"a datagram of {len(data)} bytes cannot be sent now")
         if self._datagram_backlog + len(data) > DATAGRAM_QUEUE_LIMIT:
             return False
@@ -428,38 +349,32 @@ class SecureConnection:
 
     # Keeping it alive.
 
+    @property
+    def rtt(self) -> float | None:
+        """The smoothed round-trip time in seconds, with the peer's delays; None before the first sample."""
+        return None if self._session is None else self._session.pinger.rtt
+
     def path_changed(self, now: float) -> None:
         """Tell that the path below is another, or passes again: look for losses now, not after a back-off.
 
         Harmless when nothing was lost; sends at least one datagram.
         """
         self._now = now
-        if self.state is State.CONNECTED:
-            self._ping(now)
+        if self._session is not None and self.state is State.CONNECTED:
+            self._session.pinger.ping(self._session.engine, now)
 
-    def _ping(self, now: float) -> None:
-        """Send a ping, for the peer's and every NAT's idle timers and for ``rtt``."""
-        if self._engine is None or self.state is not State.CONNECTED:
-            return
-        self._timers.set(_Timer.KEEPALIVE, now + self._keepalive)
-        self._ping_count += 1
-        self._pings[self._ping_count] = now
-        if len(self._pings) > PINGS_IN_FLIGHT:
-            del self._pings[next(iter(self._pings))]
-        self._engine.ping(self._ping_count)
+    # What may be done when.
 
-    def _pong(self, uid: int, now: float) -> None:
-        """Smooth the round-trip time as RFC 9002 §5.3 does, on pings alone."""
-        if (sent_at := self._pings.pop(uid, None)) is not None:
-            sample = now - sent_at
-            self.rtt = sample if self.rtt is None else 0.875 * self.rtt + 0.125 * sample
-
-    def _sendable(self) -> Engine:
-        """The engine, when data may be given to it; raises LocalProtocolError otherwise."""
+    def _check_sendable(self) -> None:
         early = self.is_client and self.state is State.HANDSHAKING
-        if self._engine is None or not (early or self.state is State.CONNECTED):
+        if not early and self.state is not State.CONNECTED:
             raise LocalProtocolError(f"nothing can be sent while the connection is {self.state.name}")
-        return self._engine
+
+    def _connected(self) -> Engine:
+        """The engine of a connection that stands; raises LocalProtocolError otherwise."""
+        if self._session is None or self.state is not State.CONNECTED:
+            raise LocalProtocolError(f"the connection is {self.state.name}, not CONNECTED")
+        return self._session.engine
 
     def _on_stream(self, command: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
         """Apply a command of the engine to a stream that it may refuse."""
@@ -469,8 +384,3 @@ class SecureConnection:
             command(*args, **kwargs)
         except STREAM_REFUSALS as error:
             raise LocalProtocolError(f"stream {args[0]}: {error}") from error
-
-
-def _check_code(code: int) -> None:
-    if not 0 <= code < APPLICATION_CODE_LIMIT:
-        raise LocalProtocolError(f"code {code} is not between 0 and 2**32 - 1")

@@ -143,8 +143,8 @@ class Engine:
             if (timer := self._quic.get_timer()) is not None:
                 self._quic.handle_timer(timer)
             return last
-        except ValueError:
-            return None
+        except (ValueError, AssertionError):
+            return None  # alive, or (the assertion) not begun: a server's engine before a readable Initial
         raise LocalProtocolError("the engine stopped a stream that does not exist")
 
     def peer_is_pinned(self) -> bool:
