@@ -29,6 +29,7 @@ from natwalk.path.bursts import Bursts
 from natwalk.path.explain import MappingView, why_direct, why_not_direct
 from natwalk.path.fragment import MARK, Fragmenter, Reassembler
 from natwalk.path.generation import Generation
+from natwalk.path.mtu import BASE_PLPMTU
 
 REPAIR_LIMIT: Final = 45.0
 """Seconds a lost path may take to come back before there is none."""
@@ -38,6 +39,8 @@ REPAIR_RETRY: Final = 8.0
 """Seconds one repair attempt gets before the next generation starts."""
 SETTLE_LIMIT: Final = 0.25
 """Seconds the first path waits for its MTU at most."""
+SETTLE_SLACK: Final = 0.005
+"""Seconds answers to probes may lie apart."""
 MAX_GENERATION: Final = 1 << 16
 QUIC_FIXED_BIT: Final = 0x40
 """First byte from which a datagram can be neither STUN nor DTLS (RFC 9443 §3)."""
@@ -294,10 +297,8 @@ class PathManager:
         if not self._ready:
             if gen.settled:
                 self._get_ready(gen)
-            elif self._timers.get(_Timer.SETTLE) is None:
-                # Probes leave with the validation: what passes answers within about one round trip.
-                rtt = SETTLE_LIMIT if gen.pair.rtt is None else gen.pair.rtt
-                self._timers.set(_Timer.SETTLE, now + min(SETTLE_LIMIT, 0.01 + 1.25 * rtt))
+            else:
+                self._settle_by(now + self._settling(gen))
             return
         self._stop_repair()
         info = self._describe(gen, gen.pair)
@@ -306,6 +307,22 @@ class PathManager:
             self.info = info
             if visible:
                 self._events.put(ev.PathChanged(info))
+
+    def _settling(self, gen: Generation) -> float:
+        """Seconds the first path still waits for its MTU.
+
+        All probes leave with the validation: what passes is answered within about one round trip, and once
+        one was answered, the rest are due.
+        """
+        rtt = None if gen.pair is None else gen.pair.rtt
+        if gen.mtu > BASE_PLPMTU:
+            return SETTLE_SLACK if rtt is None else SETTLE_SLACK + 0.1 * rtt
+        return SETTLE_LIMIT if rtt is None else min(SETTLE_LIMIT, SETTLE_SLACK + 1.25 * rtt)
+
+    def _settle_by(self, deadline: float) -> None:
+        known = self._timers.get(_Timer.SETTLE)
+        if known is None or deadline < known:
+            self._timers.set(_Timer.SETTLE, deadline)
 
     def _get_ready(self, gen: Generation) -> None:
         if gen.pair is not None:
