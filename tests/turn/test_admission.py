@@ -6,6 +6,7 @@ import os
 
 from natwalk.core import Address, Path
 from natwalk.stun import (
+    LIFETIME,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
     NONCE,
@@ -247,3 +248,40 @@ def test_memory_before_authentication_is_bounded() -> None:
             pass
     assert len(world.server._admission._refusals) <= 128
     assert world.server.stats.allocations == 0
+
+
+def test_flood_from_behind_the_same_nat_does_not_cost_a_client_its_allocation() -> None:
+    """Refusals and back-off are by source, but the holder of an allocation is counted apart."""
+    world = World()
+    owner, attacker = world.raw_client(50000), world.raw_client(50001)
+    assert code_of(owner.allocate((LIFETIME, 3600))) == 0
+    world.run(601.0)
+    attacker.challenge()
+    for _ in range(100):
+        attacker.signed(Method.ALLOCATE, UDP, password="guess")
+    stale = owner.signed(Method.REFRESH)
+    assert code_of(stale) == 438
+    assert stale is not None
+    owner.nonce = stale.get(NONCE) or b""
+    assert code_of(owner.signed(Method.REFRESH)) == 0
+
+
+def test_refusals_to_the_holder_of_an_allocation_are_limited_too() -> None:
+    """A spoofed copy of its address is no reflector either."""
+    world = World()
+    raw = world.raw_client()
+    raw.allocate()
+    answers = sum(raw.bare(Method.REFRESH) is not None for _ in range(100))
+    assert answers == 8
+
+
+def test_rest_user_that_no_opaque_string_is_gets_401() -> None:
+    """FAULTS 34: a name that cannot be prepared, signed with anything."""
+    world = World(make_config(users={}, auth_secrets=("s",)))
+    world.server.set_wall_offset(0.0)
+    raw = world.raw_client()
+    raw.challenge()
+    credentials = ((USERNAME, "99999:al\u0640ice"), (REALM, REALM_NAME), (NONCE, raw.nonce))
+    message = request(Method.ALLOCATE, bytes(12), UDP, *credentials)
+    [answer] = raw.say(encode(message, integrity_key=b"anything"))
+    assert code_of(decode(answer)) == 401

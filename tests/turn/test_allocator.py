@@ -76,6 +76,7 @@ def test_address_families() -> None:
         relayed = World().raw_client().allocate(*attributes).get(XOR_RELAYED_ADDRESS)
         assert relayed is not None
         assert relayed.host == host
+    assert code_of(World().raw_client().allocate((REQUESTED_ADDRESS_FAMILY, 3))) == 440
     only4 = make_config(relay_addresses=(RELAY,))
     assert code_of(World(only4).raw_client().allocate((REQUESTED_ADDRESS_FAMILY, 2))) == 440
     only6 = make_config(relay_addresses=(RELAY6,))

@@ -407,3 +407,28 @@ def test_client_and_server_get_along_over_a_bad_link(seed: int, loss: float, dup
     assert world.events[client.local][-1] in (Closed(), AllocationLost("x"))
     assert world.server.stats.allocations == 0
     assert world.relays == set()
+
+
+def test_late_driver_hears_of_the_loss_once() -> None:
+    """Refresh and expiry both due: nothing more is sent for an allocation that is gone."""
+    client = make()
+    tell(client, granted(signed_allocate(client)), now=0.0)
+    drain(client)
+    client.handle_timeout(300.0)
+    drain(client)
+    client.handle_timeout(5000.0)
+    client.handle_timeout(5001.0)
+    transmits, events = drain(client)
+    assert [type(event) for event in events] == [AllocationLost]
+    assert transmits == []
+
+
+def test_requests_from_the_server_are_dropped() -> None:
+    from natwalk.stun import request
+
+    client = make()
+    client.allocate(0.0)
+    drain(client)
+    client.receive(encode(request(Method.REFRESH, bytes(12))), PATH, 0.0)
+    assert drain(client) == ([], [])
+    assert client.drops.last == "a STUN message a client does not take"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ipaddress import ip_address
 from itertools import pairwise
 
+from conformance import drain
 from natwalk.core import Address, Path
 from natwalk.stun import Method, decode, is_stun
 from natwalk.turn import PeerData, PeerPolicy, PermissionDenied, TurnClient, TurnLimits
-from natwalk.turn.client_peers import MAX_PEER_HOSTS, MAX_QUEUED, MAX_QUEUED_PER_PEER
+from natwalk.turn.client_peers import MAX_PEER_HOSTS, MAX_PEERS, MAX_QUEUED, MAX_QUEUED_PER_PEER
 from turn_world import LISTENER, PEER, World, make_config
 
 
@@ -66,9 +67,18 @@ def test_queues_together_are_bounded_and_hosts_too() -> None:
     assert len(sent(world)) == MAX_QUEUED
     assert client.drops.counts["too many peers"] == 15
     client.create_permission([ip_address("21.0.0.1")], world.now)
-    client.bind_channel(Address("20.0.0.1", 10), world.now)
     world.run()
     assert [(d.code, d.reason) for d in denials(world, client)] == [(None, "too many peers")]
+
+
+def test_peers_with_channels_are_bounded() -> None:
+    world = World()
+    client = world.allocated()
+    for n in range(MAX_PEERS + 2):
+        client.bind_channel(PEER.with_port(10_000 + n), world.now)
+    transmits, events = drain(client)
+    assert len(transmits) == MAX_PEERS
+    assert events == [PermissionDenied(PEER.ip, None, "too many peers")] * 2
 
 
 def test_channel_is_bound_once_the_peer_talks_back() -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from natwalk.core import Address
+from natwalk.core import Address, Path
 from natwalk.stun import (
     CHANNEL_NUMBER,
     LIFETIME,
+    NONCE,
+    REALM,
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
+    USERNAME,
     XOR_PEER_ADDRESS,
     Message,
     Method,
+    encode,
+    request,
 )
 from natwalk.turn import (
     AllocationEnded,
@@ -23,7 +28,7 @@ from natwalk.turn import (
     RelayReleased,
     TurnLimits,
 )
-from turn_world import LISTENER, PEER, RELAY, World, code_of, make_config
+from turn_world import LISTENER, PEER, REALM_NAME, RELAY, Raw, World, code_of, make_config
 
 _STUNNER4_TEXT = """
 0.0.0.0 127.0.0.1 127.0.0.8 127.255.255.254 10.0.0.1 10.255.255.254 172.16.0.1 172.31.255.254 192.168.0.1
@@ -39,8 +44,8 @@ _REFUSED6_TEXT = """
 REFUSED6 = _REFUSED6_TEXT.split()
 
 
-def bind(raw: object, number: int, peer: Address) -> int:
-    return code_of(raw.signed(Method.CHANNEL_BIND, (CHANNEL_NUMBER, number), (XOR_PEER_ADDRESS, peer)))  # type: ignore[attr-defined]
+def bind(raw: Raw, number: int, peer: Address) -> int:
+    return code_of(raw.signed(Method.CHANNEL_BIND, (CHANNEL_NUMBER, number), (XOR_PEER_ADDRESS, peer)))
 
 
 def ended(world: World) -> list[EndReason]:
@@ -259,11 +264,11 @@ def test_channels_are_capped_with_508() -> None:
     assert bind(raw, 0x4001, PEER.with_port(7001)) == 0
 
 
-def keep(world: World, raw: object, until: float) -> None:
+def keep(world: World, raw: Raw, until: float) -> None:
     while world.now < until:
         world.run(min(250.0, until - world.now))
-        raw.challenge()  # type: ignore[attr-defined]
-        raw.refresh(3600)  # type: ignore[attr-defined]
+        raw.challenge()
+        raw.refresh(3600)
 
 
 def test_channel_is_quarantined_for_five_minutes_after_it_expires() -> None:
@@ -279,6 +284,29 @@ def test_channel_is_quarantined_for_five_minutes_after_it_expires() -> None:
     keep(world, raw, start + 900.0)
     assert bind(raw, 0x4000, PEER.with_port(7001)) == 0
     assert bind(raw, 0x4001, PEER) == 0
+
+
+def test_binding_at_the_end_of_quarantine_need_not_wait_for_the_timer() -> None:
+    world = World()
+    raw = world.raw_client()
+    raw.allocate((LIFETIME, 3600))
+    start = world.now
+    assert bind(raw, 0x4000, PEER) == 0
+    assert bind(raw, 0x4001, PEER.with_port(7001)) == 0
+    keep(world, raw, start + 899.0)
+    world.now += 1.0  # the datagram comes before the driver's timer does
+    message = signed_bind(raw, 0x4000, PEER.with_port(7001))
+    world.server.receive(message, Path(LISTENER, raw.address), world.now)
+    world.run()
+    channels = world.server._table.by_client[Path(LISTENER, raw.address)].channels
+    assert {number: channel.peer for number, channel in channels.items()} == {0x4000: PEER.with_port(7001)}
+
+
+def signed_bind(raw: Raw, number: int, peer: Address) -> bytes:
+    credentials = ((USERNAME, raw.username), (REALM, REALM_NAME), (NONCE, raw.nonce))
+    attributes = ((CHANNEL_NUMBER, number), (XOR_PEER_ADDRESS, peer))
+    message = request(Method.CHANNEL_BIND, bytes(12), *attributes, *credentials)
+    return encode(message, integrity_key=raw.key())
 
 
 def test_same_pair_may_come_back_from_quarantine() -> None:

@@ -151,6 +151,7 @@ class TurnServerDriver:
         self._flush()
 
     def _on_timer(self) -> None:
+        self._timer = None
         due = self.core.next_timeout()
         now = self._loop.time()
         self._set_wall_clock()
@@ -181,12 +182,7 @@ class TurnServerDriver:
             self._on_event(event)
 
     def _arm(self) -> None:
-        due = self.core.next_timeout()
-        if self._timer is not None:
-            if self._timer.when() == due and not self._timer.cancelled():
-                return
-            self._timer.cancel()
-        self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
+        self._timer = _armed(self._timer, self.core.next_timeout(), self._loop, self._on_timer)
 
     def _set_wall_clock(self) -> None:
         self.core.set_wall_offset(time.time() - self._loop.time())
@@ -328,6 +324,7 @@ class TurnAllocation:
         self._flush()
 
     def _on_timer(self) -> None:
+        self._timer = None
         due, now = self.core.next_timeout(), self._loop.time()
         self.core.handle_timeout(now if due is None else max(due, now))
         self._flush()
@@ -337,10 +334,7 @@ class TurnAllocation:
         _send_all(core.poll_transmit, {self._socket.local: self._socket}, self.drops)
         while (event := core.poll_event()) is not None:
             self._take(event)
-        if self._timer is not None:
-            self._timer.cancel()
-        due = core.next_timeout()
-        self._timer = None if due is None else self._loop.call_at(due, self._on_timer)
+        self._timer = _armed(self._timer, core.next_timeout(), self._loop, self._on_timer)
 
     def _take(self, event: TurnClientEvent) -> None:
         match event:
@@ -402,6 +396,20 @@ def _send_run(
         sock.send(run[0], path.remote)
     else:
         sock.send_many(run, path.remote)
+
+
+def _armed(
+    timer: asyncio.TimerHandle | None,
+    due: float | None,
+    loop: asyncio.AbstractEventLoop,
+    callback: Callable[[], None],
+) -> asyncio.TimerHandle | None:
+    """A timer for ``due``, the one there is when it already fits."""
+    if timer is not None:
+        if timer.when() == due:
+            return timer
+        timer.cancel()
+    return None if due is None else loop.call_at(due, callback)
 
 
 def _interface_hosts(version: int) -> list[str]:

@@ -23,7 +23,7 @@ from natwalk.stun import (
     check_integrity,
     long_term_key,
 )
-from natwalk.turn.buckets import Backoff, Source, SourceLimit, source_of
+from natwalk.turn.buckets import Backoff, SourceLimit, TokenBuckets, source_of
 from natwalk.turn.config import TurnConfig
 from natwalk.turn.credentials import rest_expiry, rest_password, rest_user
 from natwalk.turn.nonce import NonceIssuer
@@ -31,6 +31,7 @@ from natwalk.turn.nonce import NonceIssuer
 _BAD_REQUEST: Final = 400
 _UNAUTHENTICATED: Final = 401
 _STALE_NONCE: Final = 438
+_HOLDER_BURST: Final = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,9 @@ class Admission:
         self._refusals = SourceLimit(
             limits.refusals_rate, limits.refusals_burst, capacity=limits.tracked_sources
         )
+        self._holder_refusals: TokenBuckets[Path] = TokenBuckets(
+            1.0, _HOLDER_BURST, capacity=limits.tracked_sources
+        )
         self._user_failures: Backoff[tuple[int, str]] = Backoff(
             free=limits.failures_per_user, capacity=limits.tracked_sources
         )
@@ -89,26 +93,29 @@ class Admission:
         """Whether ``request`` proves to be from a user.
 
         ``known`` is who holds the allocation on this path: credentials that have expired since still count
-        there, as an expiry limits when a session starts, not how long it lasts.
+        there, as an expiry limits when a session starts, not how long it lasts; and it is not made to
+        wait for what others behind the same address got wrong.
         """
-        source = source_of(path.remote)
+        holder = known is not None
         if MESSAGE_INTEGRITY not in request and MESSAGE_INTEGRITY_SHA256 not in request:
-            return self._challenge(_UNAUTHENTICATED, source, path, now)
+            return self._challenge(_UNAUTHENTICATED, path, now, holder)
         username, realm, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
         if username is None or realm is None or nonce is None or PASSWORD_ALGORITHM in request:
-            return self._refuse(Refused(_BAD_REQUEST), source, now)
+            return self._refuse(Refused(_BAD_REQUEST), path, now, holder)
         if not self._nonces.is_fresh(nonce, path, now):
-            return self._challenge(_STALE_NONCE, source, path, now)
-        if self._source_failures.blocked(source.narrow, now):
-            return Ignored("too many wrong passwords from this source")
-        if self._user_failures.blocked((source.narrow, username), now):
-            return Ignored("too many wrong passwords for this user from this source")
+            return self._challenge(_STALE_NONCE, path, now, holder)
+        source = source_of(path.remote).narrow
+        if known is None or known.username != username:
+            if self._source_failures.blocked(source, now):
+                return Ignored("too many wrong passwords from this source")
+            if self._user_failures.blocked((source, username), now):
+                return Ignored("too many wrong passwords for this user from this source")
         granted = self._verify(request, username, now, known) if realm == self._config.realm else None
         if granted is None:
-            self._source_failures.fail(source.narrow, now)
-            self._user_failures.fail((source.narrow, username), now)
-            return self._challenge(_UNAUTHENTICATED, source, path, now)
-        self._user_failures.succeed((source.narrow, username))
+            self._source_failures.fail(source, now)
+            self._user_failures.fail((source, username), now)
+            return self._challenge(_UNAUTHENTICATED, path, now, holder)
+        self._user_failures.succeed((source, username))
         return granted
 
     def _verify(self, request: Message, username: str, now: float, known: Granted | None) -> Granted | None:
@@ -142,11 +149,15 @@ class Admission:
             return username, []
         return rest_user(username), keys
 
-    def _challenge(self, code: int, source: Source, path: Path, now: float) -> Refused | Ignored:
+    def _challenge(self, code: int, path: Path, now: float, holder: bool) -> Refused | Ignored:
         refused = Refused(code, self._config.realm, self._nonces.issue(path, now))
-        return self._refuse(refused, source, now)
+        return self._refuse(refused, path, now, holder)
 
-    def _refuse(self, refused: Refused, source: Source, now: float) -> Refused | Ignored:
-        if self._refusals.take(source, now):
-            return refused
-        return Ignored("too many refusals to this source")
+    def _refuse(self, refused: Refused, path: Path, now: float, holder: bool) -> Refused | Ignored:
+        # Whoever holds an allocation is counted apart, so that a flood from behind the same NAT
+        # cannot keep a client from hearing that its nonce is stale.
+        if holder:
+            granted = self._holder_refusals.take(path, now)
+        else:
+            granted = self._refusals.take(source_of(path.remote), now)
+        return refused if granted else Ignored("too many refusals to this source")

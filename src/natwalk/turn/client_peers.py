@@ -13,7 +13,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Final
 
-from natwalk.core import Address, Drops, IPAddress, LocalProtocolError, Outbox, Path, RandomBytes, Transmit
+from natwalk.core import Address, Drops, IPAddress, Outbox, Path, RandomBytes, Transmit
 from natwalk.stun import CHANNEL_NUMBER, DATA, XOR_PEER_ADDRESS, Method, encode, indication
 from natwalk.turn.channel_data import CHANNEL_MIN, pack_header
 from natwalk.turn.client_events import PermissionDenied, TurnClientEvent
@@ -157,8 +157,8 @@ class PeerTable:
                 peer = self._peers[key]
                 if peer.state is _State.DENIED:
                     peer.state = _State.ABSENT
-                else:
-                    self._ask_channel(peer, now)
+                elif peer.channel is not None:
+                    self._ask_channel(peer, peer.channel, now)
             elif timer is _Timer.PERMISSION:
                 permission = self._permissions[key]
                 if permission.state is _State.DENIED:
@@ -203,12 +203,10 @@ class PeerTable:
             peer.channel = CHANNEL_MIN + len(self._by_channel)
             self._by_channel[peer.channel] = peer
         peer.state = _State.REQUESTED
-        self._ask_channel(peer, now)
+        self._ask_channel(peer, peer.channel, now)
 
-    def _ask_channel(self, peer: _Peer, now: float) -> None:
-        if peer.channel is None:
-            raise LocalProtocolError(f"no channel number for {peer.address}")
-        attributes = ((CHANNEL_NUMBER, peer.channel), (XOR_PEER_ADDRESS, peer.address))
+    def _ask_channel(self, peer: _Peer, channel: int, now: float) -> None:
+        attributes = ((CHANNEL_NUMBER, channel), (XOR_PEER_ADDRESS, peer.address))
         self._ask(Request(Method.CHANNEL_BIND, attributes, peer.address), now)
 
     def _permission_answer(self, permission: _Permission, answer: Answer, now: float) -> None:
