@@ -3,7 +3,7 @@
 ``loop.add_reader`` and up to 64 receives a wake-up instead of a transport and a protocol; segmentation
 offload (UDP GSO and GRO, Linux) so that one system call moves up to 64 datagrams; the don't-fragment bit
 set and the kernel's own path MTU cache not obeyed, because the layers above probe the path themselves
-(RFC 8899 §4.4). Errors of the network (ICMP, full buffers, no route) are counted, never raised.
+(RFC 8899 §4.5). Errors of the network (ICMP, full buffers, no route) are counted, never raised.
 """
 
 from __future__ import annotations

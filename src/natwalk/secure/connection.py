@@ -45,7 +45,6 @@ STREAMS_BEFORE_HANDSHAKE: Final = 16
 MINIMUM_DATAGRAM_SIZE: Final = 1200  # RFC 9000 §14
 GRANULARITY: Final = 0.001  # of a due timer after handle_timeout, RFC 9002 §6.1.2
 
-
 _P = ParamSpec("_P")
 
 
@@ -85,8 +84,8 @@ class SecureConnection:
         ``max_datagram_size`` is the UDP payload that every path this connection will use can carry, from
         1200 bytes; with ``probe_datagram_size`` the client's engine looks for more, up to 1472. Times are
         seconds: ``idle_timeout`` without a sign of the peer ends the connection (the smaller of both ends
-        counts), ``keepalive`` is the silence after which a ping goes out. Raises LocalProtocolError on
-        values that make no sense.
+        counts), ``keepalive`` is the time between two pings, which also measure ``rtt``. Raises
+        LocalProtocolError on values that make no sense.
         """
         if len(peer_fingerprint) != FINGERPRINT_LENGTH or len(auth_key) < MINIMUM_KEY_LENGTH:
             raise LocalProtocolError("a fingerprint has 32 bytes and a key at least 16")

@@ -1,4 +1,4 @@
-"""The only file that knows qh3: one QUIC connection behind a few typed calls.
+"""The only file that touches qh3's connection (others read its events), behind a few typed calls.
 
 What qh3 2.1 does not do by itself, and this adapter does:
 
@@ -6,7 +6,8 @@ What qh3 2.1 does not do by itself, and this adapter does:
 - it tells of the peer's close only after the draining period; :meth:`Engine.finish_if_closed` does at once;
 - one DATAGRAM frame too big for a packet blocks it for ever; :attr:`Engine.datagram_limit` keeps below;
 - a server that has used up what it may send to an unproven address raises instead of waiting;
-- streams written before the handshake must be opened in order; :meth:`Engine.open_stream` does that.
+- it may stop repeating a lost Finished, or take reordered packets of a handshake for a violation: the
+  remedy is another attempt (see ``attempts``).
 """
 
 from __future__ import annotations
