@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_stream import break_pipe, stream_pair
-from natwalk.aio import transfer as module
-from natwalk.aio import transfer_channel
+from natwalk.aio import transfer_channel, transfer_flow
 from natwalk.aio.errors import ConnectionEnded
 from natwalk.aio.transfer import (
     Question,
@@ -387,7 +386,7 @@ async def test_the_peers_last_word_explains_a_broken_stream(place: Path) -> None
 async def test_a_broken_stream_without_a_last_word_is_an_interruption(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_WAIT", 0.01)
+    monkeypatch.setattr(transfer_flow, "ANSWER_WAIT", 0.01)
     (place / "f").write_bytes(b"x")
     stream = Scripted(HELLO, wire.encode(wire.PlanPart()), ends=False, write_error=OSError("gone"))
     with pytest.raises(TransferInterrupted, match="gone"):
@@ -423,7 +422,7 @@ async def test_what_came_before_a_protocol_violation_is_kept(place: Path) -> Non
 
 
 async def test_the_network_waits_for_a_slow_disk(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BACKLOG", 100_000)
+    monkeypatch.setattr(transfer_flow, "MAX_BACKLOG", 100_000)
     (place / "f").write_bytes(os.urandom(5_000_000))
     _, received = await run([place / "f"], place / "out")
     assert (place / "out/f").read_bytes() == (place / "f").read_bytes()

@@ -25,6 +25,7 @@ from natwalk.transfer import (
     Receiver,
     wire,
 )
+from natwalk.transfer.receiver import ACKNOWLEDGE
 
 ID = "e" * 32
 ENTRIES = (Entry("d", EntryKind.FOLDER), Entry("d/a", size=3), Entry("d/b", size=5))
@@ -203,6 +204,21 @@ def test_a_flood_of_tiny_frames_in_one_input_is_stopped() -> None:
     failed = feed(receiver)[-1]
     assert isinstance(failed, Failed)
     assert "at once" in failed.message
+
+
+def test_the_sender_is_told_now_and_then_how_far_the_disk_is() -> None:
+    receiver = Receiver()
+    feed(receiver, wire.Hello(), wire.OfferHead(ID, 1), wire.OfferEntries((Entry("a", size=10**7),)))
+    receiver.accept(Plan())
+    feed(receiver, wire.Begin(0), bytes(ACKNOWLEDGE), b"more")
+    messages(receiver)
+    receiver.written(ACKNOWLEDGE - 1)
+    assert messages(receiver) == []
+    receiver.written(ACKNOWLEDGE + 4)
+    assert messages(receiver) == [wire.Written(ACKNOWLEDGE + 4)]
+    for impossible in (ACKNOWLEDGE + 5, 3):
+        with pytest.raises(LocalProtocolError):
+            receiver.written(impossible)
 
 
 def test_commands_out_of_place_raise() -> None:

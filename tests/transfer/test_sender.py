@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from natwalk.core import LocalProtocolError
 from natwalk.transfer import (
+    Acknowledged,
     Completed,
     Entry,
     EntryKind,
@@ -25,6 +26,7 @@ from natwalk.transfer import (
     Sender,
     wire,
 )
+from natwalk.transfer.sender import WINDOW
 
 A = hashlib.sha256(b"aaa").hexdigest()
 OFFER = Offer("b" * 32, (Entry("d", EntryKind.FOLDER), Entry("d/a", size=3), Entry("d/b", size=5)))
@@ -183,6 +185,30 @@ def test_a_peer_that_breaks_the_protocol_ends_the_transfer(messages: list[wire.M
     last = sent_by(sender)[-1]
     assert isinstance(last, wire.Fail)
     assert last.kind == "protocol"
+
+
+def test_no_more_is_under_way_than_the_receivers_disk_has_room_for() -> None:
+    sender = Sender(Offer("d" * 32, (Entry("a", size=2 * WINDOW),)))
+    sender.receive_data(wire.encode(wire.Hello()) + wire.encode(wire.PlanPart()))
+    assert isinstance(sender.poll_event(), PlanReceived)
+    assert sender.room == WINDOW
+    sender.put(FileBegun(0, 0))
+    sender.put(FileData(bytes(wire.MAX_DATA)))
+    assert (sender.room, sender.sent) == (WINDOW - wire.MAX_DATA, wire.MAX_DATA)
+    sender.receive_data(wire.encode(wire.Written(1000)))
+    assert sender.poll_event() == Acknowledged(1000)
+    assert sender.room == WINDOW - wire.MAX_DATA + 1000
+
+
+@pytest.mark.parametrize("size", [1000, 999, wire.MAX_DATA + 1])
+def test_an_acknowledgement_must_grow_and_not_exceed_what_was_sent(size: int) -> None:
+    sender = Sender(Offer("d" * 32, (Entry("a", size=2 * WINDOW),)))
+    sender.receive_data(wire.encode(wire.Hello()) + wire.encode(wire.PlanPart()))
+    sender.put(FileBegun(0, 0))
+    sender.put(FileData(bytes(wire.MAX_DATA)))
+    sender.receive_data(wire.encode(wire.Written(1000)) + wire.encode(wire.Written(size)))
+    events = [sender.poll_event() for _ in range(3)]
+    assert isinstance(events[-1], Failed)
 
 
 def test_data_from_a_receiver_is_a_violation() -> None:

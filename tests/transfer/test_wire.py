@@ -19,6 +19,7 @@ MESSAGES = [
     wire.Begin(3, 7),
     wire.End("00" * 32),
     wire.Omit(1, "gone"),
+    wire.Written(5),
     wire.Sent("11" * 32),
     wire.Stored("22" * 32),
     wire.Fail("storage", "full"),

@@ -5,7 +5,7 @@ business of :mod:`natwalk.transfer.storage`, which only drivers import.
 """
 
 from natwalk.transfer.errors import FailureKind, TransferError, TransferInterrupted
-from natwalk.transfer.events import AllSent, Completed, Failed, OfferReceived, PlanReceived
+from natwalk.transfer.events import Acknowledged, AllSent, Completed, Failed, OfferReceived, PlanReceived
 from natwalk.transfer.flow import FileBegun, FileData, FileDone, FileOmitted, FlowItem, Have, Plan
 from natwalk.transfer.names import check_path, clean_name, shown
 from natwalk.transfer.offer import Entry, EntryKind, Offer, OverallDigest
@@ -14,6 +14,7 @@ from natwalk.transfer.receiver import Receiver
 from natwalk.transfer.sender import Sender
 
 __all__ = [
+    "Acknowledged",
     "AllSent",
     "Completed",
     "Entry",

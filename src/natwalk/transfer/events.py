@@ -24,6 +24,13 @@ class PlanReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """At the sender: the receiver's disk has taken ``size`` bytes so far; there is room for more."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class AllSent:
     """At the receiver: every file came or was omitted; put them in place, then ``complete``."""
 
@@ -50,5 +57,5 @@ class Failed:
         return TransferError(self.kind, self.message, by_peer=self.by_peer)
 
 
-SenderEvent = PlanReceived | Completed | Failed
+SenderEvent = PlanReceived | Acknowledged | Completed | Failed
 ReceiverEvent = OfferReceived | FlowItem | AllSent | Completed | Failed

@@ -19,6 +19,10 @@ _PLAN_ROWS: Final = 5000
 """Rows in one message of the plan; a row takes at most about 110 bytes."""
 
 
+ACKNOWLEDGE: Final = 1 << 20
+"""Bytes after which the sender is told how far the disk is."""
+
+
 class _State(Enum):
     WAITING = auto()
     LISTING = auto()
@@ -42,6 +46,8 @@ class Receiver(Endpoint[ReceiverEvent]):
         self._current: int | None = None
         self._left = 0
         self._digest = OverallDigest()
+        self._arrived = 0
+        self._acknowledged = 0
 
     def accept(self, plan: Plan) -> None:
         """Ask for the offer, but for what ``plan`` holds or skips; after :class:`OfferReceived`."""
@@ -58,6 +64,14 @@ class Receiver(Endpoint[ReceiverEvent]):
         while indexes := tuple(islice(skip, _PLAN_ROWS)):
             self._send(wire.PlanPart(skip=indexes, last=False))
         self._send(wire.PlanPart())
+
+    def written(self, size: int) -> None:
+        """Tell the sender that ``size`` bytes of data in all are on the disk; sent now and then only."""
+        if not self._acknowledged <= size <= self._arrived:
+            raise LocalProtocolError(f"{size} bytes cannot be on the disk: {self._arrived} have arrived")
+        if size - self._acknowledged >= ACKNOWLEDGE and not self._over:
+            self._acknowledged = size
+            self._send(wire.Written(size))
 
     def complete(self) -> None:
         """Say that everything is verified and in place; after :class:`AllSent`."""
@@ -116,6 +130,7 @@ class Receiver(Endpoint[ReceiverEvent]):
         if len(data) > self._left:
             raise MalformedMessage("more data than the file was offered with")
         self._left -= len(data)
+        self._arrived += len(data)
         self._room()
         self._emit(FileData(data))
 

@@ -9,12 +9,17 @@ from typing import Final, assert_never
 from natwalk.core import LocalProtocolError, MalformedMessage
 from natwalk.transfer import wire
 from natwalk.transfer.endpoint import MAX_MESSAGE, MAX_QUEUED, Endpoint
-from natwalk.transfer.events import Completed, PlanReceived, SenderEvent
+from natwalk.transfer.events import Acknowledged, Completed, PlanReceived, SenderEvent
 from natwalk.transfer.flow import FileBegun, FileData, FileDone, FileOmitted, FlowItem, Have, Plan
 from natwalk.transfer.offer import Entry, Offer, OverallDigest
 
 _ENTRIES_BYTES: Final = 512 * 1024
 """How large a message of offered entries grows; names may double in it by JSON's escapes."""
+
+
+WINDOW: Final = 32 << 20
+"""Bytes of data that may be under way before the receiver's disk has taken them. More than any fast, long
+path holds, and little enough for a receiver to keep in memory while its disk is slow."""
 
 
 class _State(Enum):
@@ -35,10 +40,18 @@ class Sender(Endpoint[SenderEvent]):
         self._next = 0
         self._current: int | None = None
         self._left = 0
+        self._acknowledged = 0
         self._digest = OverallDigest()
+        self.sent = 0
+        """Bytes of data put so far."""
         self._send(wire.OfferHead(transfer_id=offer.transfer_id, count=len(offer.entries)))
         for entries in _batches(offer.entries):
             self._send(wire.OfferEntries(entries=entries))
+
+    @property
+    def room(self) -> int:
+        """Bytes of data that may be put now; when not positive, wait for :class:`Acknowledged`."""
+        return WINDOW - (self.sent - self._acknowledged)
 
     def put(self, item: FlowItem) -> None:
         """Send the next piece. Raises :class:`LocalProtocolError` when it does not follow the last one."""
@@ -85,6 +98,7 @@ class Sender(Endpoint[SenderEvent]):
         if self._current is None or len(data) > self._left:
             raise LocalProtocolError("more bytes than the entry was offered with")
         self._left -= len(data)
+        self.sent += len(data)
         self._out.append(wire.data_header(len(data)))
         self._out.append(data)
 
@@ -121,6 +135,9 @@ class Sender(Endpoint[SenderEvent]):
         match message:
             case wire.PlanPart() if self._state is _State.OFFERED:
                 self._on_plan(message)
+            case wire.Written() if self._acknowledged < message.size <= self.sent:
+                self._acknowledged = message.size
+                self._emit(Acknowledged(message.size))
             case wire.Stored() if self._state is _State.SENT:
                 if message.sha256 != self._digest.hexdigest():
                     raise MalformedMessage("the peer stored something else")

@@ -89,6 +89,12 @@ class Omit(msgspec.Struct, frozen=True, tag="omit"):
     reason: Text
 
 
+class Written(msgspec.Struct, frozen=True, tag="written"):
+    """The receiver's disk has taken ``size`` bytes of data over this connection."""
+
+    size: Offset
+
+
 class Sent(msgspec.Struct, frozen=True, tag="sent"):
     """Everything was sent; the hash over all of it."""
 
@@ -108,7 +114,7 @@ class Fail(msgspec.Struct, frozen=True, tag="fail"):
     message: Text
 
 
-Message = Hello | OfferHead | OfferEntries | PlanPart | Begin | End | Omit | Sent | Stored | Fail
+Message = Hello | OfferHead | OfferEntries | PlanPart | Begin | End | Omit | Written | Sent | Stored | Fail
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
