@@ -213,9 +213,16 @@ def test_redirect_is_a_failure_that_says_so() -> None:
 def test_senseless_relayed_address_is_a_failure(relayed: Address) -> None:
     client = make()
     tell(client, granted(signed_allocate(client), relayed=relayed))
-    [failed] = drain(client)[1]
+    transmits, [failed] = drain(client)
     assert isinstance(failed, AllocationFailed)
     assert client.relayed is None
+    [given_back] = [decode(out.data) for out in transmits]  # RFC 8656 §7.3: the client deletes it
+    assert (given_back.method, given_back.get(LIFETIME)) == (Method.REFRESH, 0)
+    due = client.next_timeout()
+    assert due is not None
+    client.handle_timeout(due)
+    assert drain(client) == ([], [])
+    assert client.next_timeout() is None
 
 
 def test_relayed_address_of_the_wrong_family_is_a_failure() -> None:

@@ -34,6 +34,13 @@ def test_open_relay_ports_are_peers_and_closed_ones_are_not() -> None:
         assert guard.check(Address(RELAY, port)) is not None
 
 
+def test_permission_for_a_listener_by_its_port_is_refused_though_the_port_means_nothing() -> None:
+    """Deviates from RFC 8656 §10.2 on purpose; the same host with any other port is permitted."""
+    guard = make()
+    assert guard.check_permission(LISTENER) is not None
+    assert guard.check_permission(LISTENER.with_port(1)) is None
+
+
 def test_relay_address_that_is_private_still_reaches_its_own_relays() -> None:
     open_relay = Address("10.0.0.2", 50000)
     guard = PeerGuard(PeerPolicy(), ["10.0.0.2"], (49152, 65535), {open_relay})

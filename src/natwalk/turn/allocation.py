@@ -23,7 +23,10 @@ def granted_lifetime(requested: int | None) -> int:
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """A channel number bound to a peer; forwards while ``until`` is ahead of the clock."""
+    """A channel number bound to a peer until ``expires``.
+
+    ``until`` is when channel or permission ends, whichever is first: so long it forwards both ways.
+    """
 
     number: int
     peer: Address

@@ -258,6 +258,8 @@ class TurnClient:
 
     def _on_answer(self, answer: Answer, now: float) -> None:
         method = answer.request.method
+        if self._state is _State.ENDED:
+            return
         if self._state is _State.CLOSING:
             self._forget()
             self._end(Closed())
@@ -279,9 +281,9 @@ class TurnClient:
         relayed, lifetime = message.get(XOR_RELAYED_ADDRESS), message.get(LIFETIME)
         mapped = message.get(XOR_MAPPED_ADDRESS)
         if relayed is None or lifetime is None:
-            self._fail("the server's answer lacks XOR-RELAYED-ADDRESS or LIFETIME")
+            self._fail("the server's answer lacks XOR-RELAYED-ADDRESS or LIFETIME", now)
         elif not _sane(relayed) or (self._family is not None and relayed.version != self._family):
-            self._fail(f"the server offers {relayed}, which cannot be a relayed address here")
+            self._fail(f"the server offers {relayed}, which cannot be a relayed address here", now)
         else:
             self._state = _State.ALLOCATED
             self.relayed = relayed
@@ -302,8 +304,10 @@ class TurnClient:
         self._timers.set(_Timer.REFRESH, now + half)
         self._timers.set(_Timer.EXPIRY, now + max(lifetime, 2 * half))
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, now: float) -> None:
+        # The server made an allocation that is of no use: give it back, once (RFC 8656 §7.3).
         self._forget()
+        self._requester.send(Request(Method.REFRESH, ((LIFETIME, 0),), rc=1, rm=1), now)
         self._end(AllocationFailed(None, reason))
 
     def _lose(self, reason: str) -> None:

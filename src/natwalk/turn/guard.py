@@ -60,7 +60,8 @@ class PeerGuard:
     def check_permission(self, address: Address) -> Denial | None:
         """Why no permission may be had for the host of ``address``, or None (RFC 8656 §10.2).
 
-        The port means nothing there, but a request that names a listener is refused all the same.
+        Deviates from RFC 8656 §10.2, which ignores the port: a request that names a listener is refused,
+        so that whoever tries that hears a clear no.
         """
         if self._is_listener(address):
             return Denial("own", str(address))

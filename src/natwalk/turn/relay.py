@@ -45,14 +45,17 @@ class DataPlane:
         self._random_bytes = random_bytes
 
     def from_channel(self, datagram: bytes, path: Path, now: float) -> None:
-        """ChannelData from a client to the peer its channel is bound to (RFC 8656 §12.6)."""
+        """ChannelData from a client to the peer its channel is bound to (RFC 8656 §12.6).
+
+        A permission is not asked for: it is about what may come back.
+        """
         allocation = self._by_client.get(path)
         if allocation is None or len(datagram) < HEADER_LENGTH:
             self._drops.add("ChannelData without an allocation")
             return
         number, length = _HEADER.unpack_from(datagram)
         channel = allocation.channels.get(number)
-        if channel is None or channel.until <= now or allocation.expires <= now:
+        if channel is None or channel.expires <= now or allocation.expires <= now:
             self._drops.add("ChannelData on a channel that is not bound")
             return
         data = datagram[HEADER_LENGTH : HEADER_LENGTH + length]

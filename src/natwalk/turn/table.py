@@ -68,7 +68,7 @@ class AllocationTable:
         del self.by_client[allocation.path]
         del self.by_relay[allocation.relay]
         self.release_account(allocation.granted.account)
-        self._stop_flows_to(allocation.relay)
+        self._unbind_all(allocation.relay)
         self._events.put(RelayReleased(allocation.relay))
         self._events.put(
             AllocationEnded(
@@ -163,11 +163,11 @@ class AllocationTable:
             self.flows -= 1
             self._events.put(allocation.flow_removed(channel))
 
-    def _stop_flows_to(self, relay: Address) -> None:
+    def _unbind_all(self, peer: Address) -> None:
         for other in self.by_client.values():
-            channel = other.by_peer.get(relay)
+            channel = other.by_peer.get(peer)
             if channel is not None:
-                self._stop_flow(other, channel)
+                self._forget_channel(other, channel)
 
     def _forget_channel(self, allocation: Allocation, channel: Channel) -> None:
         self._stop_flow(allocation, channel)
