@@ -137,6 +137,7 @@ def test_the_story_adds_up() -> None:
     assert story.summary() == {
         "event": "summary",
         "side": "demo",
+        "at": 1.3,
         "ok": True,
         "where": "namespaces",
         "path": "direct",

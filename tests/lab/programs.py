@@ -112,7 +112,7 @@ class Stage:
             program.close()
 
 
-def received_bytes(node: Node) -> int:
-    """What has come in on the node's cable since it was plugged in."""
-    (link,) = json.loads(node.run(["ip", "-s", "-j", "link", "show", "eth0"]).stdout)
+def received_bytes(node: Node, interface: str = "eth0") -> int:
+    """What has come in there since the lab was built."""
+    (link,) = json.loads(node.run(["ip", "-s", "-j", "link", "show", interface]).stdout)
     return link["stats64"]["rx"]["bytes"]

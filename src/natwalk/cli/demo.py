@@ -89,17 +89,9 @@ def demo(*, nat_a: str, nat_b: str, same_lan: bool, size: int, path_policy: str,
         try:
             _run(plan, on_event)
         except DemoFailed as failure:
-            code = failure.exit_code
-            on_event(
-                {
-                    "event": "failed",
-                    "side": "demo",
-                    "code": code,
-                    "message": str(failure),
-                    "hint": failure.hint,
-                }
-            )
-            raise click.exceptions.Exit(code) from None
+            words = {"message": str(failure), "hint": failure.hint}
+            on_event({"event": "failed", "side": "demo", "at": story.at, "code": failure.exit_code, **words})
+            raise click.exceptions.Exit(failure.exit_code) from None
         on_event(story.summary())
     if not story.ok:
         raise click.exceptions.Exit(ExitCode.INTEGRITY)

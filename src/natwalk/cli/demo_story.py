@@ -70,12 +70,15 @@ class Story:
         self.same_lan = False
         self.size = 0
         self.code = ""
+        self.at = 0.0
+        """Seconds since the start at which the latest event happened."""
         self.sides: dict[str, SideStory] = {"a": SideStory(), "b": SideStory()}
         self.result: tuple[str, str] | None = None
         """SHA-256 of the file sent and of the file received, as read from the disks."""
 
     def take(self, event: Event) -> None:
         """Note one event; those it does not know change nothing."""
+        self.at = max(self.at, number(event.get("at")) or 0.0)
         side = self.sides.get(str(event.get("side")))
         match event.get("event"):
             case "topology":
@@ -121,6 +124,7 @@ class Story:
         return {
             "event": "summary",
             "side": "demo",
+            "at": self.at,
             "ok": self.ok,
             "where": self.where,
             "path": route.kind if route else None,
