@@ -20,7 +20,18 @@ from natwalk.rendezvous import (
     WrongCode,
     WrongKey,
 )
-from natwalk.rendezvous.messages import Add, Delivered, FailureCode, Mood, encode
+from natwalk.rendezvous.messages import (
+    Ack,
+    Add,
+    Allocated,
+    Delivered,
+    FailureCode,
+    Mood,
+    Opened,
+    decode_client,
+    encode,
+)
+from rendezvous_wire import Wire
 
 MAILBOX = "ab" * 16
 SECRET = b"s" * 32
@@ -42,6 +53,25 @@ def meet(wire: Any, password_b: bytes = b"7-amber-falcon") -> tuple[Any, Any]:
     b.client.claim(a.client.nameplate, wire.now)
     wire.connect(b)
     return a, b
+
+
+def alone(wire: Any, side: str) -> Any:
+    """A mailbox whose server is the test."""
+    box = wire.mailbox(side)
+    box.client.allocate(wire.now) if side == "A" else box.client.claim(4, wire.now)
+    box.connection_made(wire.now)
+    if side == "A":
+        box.receive_message(encode(Allocated(nameplate=4, mailbox=MAILBOX)), wire.now)
+    box.receive_message(encode(Opened(mailbox=MAILBOX, epoch="")), wire.now)
+    return box
+
+
+def sent(box: Any) -> list[Add]:
+    """What the mailbox has added since the last call."""
+    out = []
+    while (text := box.poll_message()) is not None:
+        out.append(decode_client(text))
+    return [message for message in out if isinstance(message, Add)]
 
 
 def resume(wire: Any, side: str, secret: bytes = SECRET) -> tuple[Any, int]:
@@ -173,15 +203,9 @@ class TestCode:
             assert of(PeerClosedMailbox, wire.events(other)) == [PeerClosedMailbox(Mood.SCARY)]
 
     def test_a_hello_reflected_by_the_server_burns(self, wire: Any) -> None:
-        a = wire.mailbox("A")
-        a.client.allocate(wire.now)
-        wire.connect(a)
-        wire.run(frames=3)
-        sent = []
-        while (text := a.poll_message()) is not None:
-            sent.append(text)
-        body = next(m for m in map(_decode_add, sent) if m is not None)
-        a.receive_message(encode(Delivered(seq=1, phase="hello-0", body=body)), wire.now)
+        a = alone(wire, "A")
+        [hello] = sent(a)
+        a.receive_message(encode(Delivered(seq=1, phase=hello.phase, body=hello.body)), wire.now)
         assert of(WrongCode, wire.events(a))
 
     def test_sealed_messages_are_dropped_when_replayed_or_changed(self, wire: Any) -> None:
@@ -193,6 +217,32 @@ class TestCode:
         changed = delivered.replace('"seq":', '"seq":9')
         a.receive_message(changed, wire.now)
         assert bodies(wire.events(a)) == []
+
+    def test_a_server_that_is_slow_to_acknowledge_delays_the_key_and_loses_nothing(self, wire: Any) -> None:
+        a, b = alone(wire, "A"), alone(wire, "B")
+        [hello_a], [hello_b] = sent(a), sent(b)
+        for n in range(198):
+            a.client.add(f"filler-{n}", b"", wire.now)
+        assert len(sent(a)) == 198
+        b.receive_message(encode(Delivered(seq=1, phase=hello_a.phase, body=hello_a.body)), wire.now)
+        [confirm_b] = sent(b)
+        a.receive_message(encode(Delivered(seq=1, phase=hello_b.phase, body=hello_b.body)), wire.now)
+        assert sent(a) == []
+        a.receive_message(encode(Ack(phase="filler-0")), wire.now)
+        [confirm_a] = sent(a)
+        for box, add in ((a, confirm_b), (b, confirm_a)):
+            box.receive_message(encode(Delivered(seq=2, phase=add.phase, body=add.body)), wire.now)
+            assert box.established
+
+    def test_messages_after_the_end_are_dropped(self, wire: Any) -> None:
+        a, b = meet(wire, b"7-amber-fern")
+        wire.run()
+        a.receive_message(encode(Delivered(seq=99, phase="x-1", body=b"")), wire.now)
+        wire.events(a)
+        assert wire.events(a) == []
+        a.handle_timeout(wire.now + 100)
+        assert a.next_timeout() is None
+        assert b.finished
 
     def test_misuse_raises(self, wire: Any) -> None:
         a = wire.mailbox("A")
@@ -210,8 +260,6 @@ class TestCode:
     @settings(max_examples=60, deadline=None)
     @given(phase=st.from_regex(r"[a-z0-9][a-z0-9.-]{0,63}", fullmatch=True), body=st.binary(max_size=300))
     def test_nothing_a_peer_sends_raises(self, phase: str, body: bytes) -> None:
-        from rendezvous_wire import Wire
-
         wire = Wire()
         a, b = meet(wire)
         wire.run()
@@ -220,13 +268,6 @@ class TestCode:
         b.receive_message(encode(Delivered(seq=1000, phase="hello-0", body=body)), wire.now)
         wire.run()
         assert not of(MailboxMessage, wire.events(a))
-
-
-def _decode_add(text: str) -> bytes | None:
-    from natwalk.rendezvous.messages import decode_client
-
-    message = decode_client(text)
-    return message.body if isinstance(message, Add) else None
 
 
 class TestResume:

@@ -311,6 +311,20 @@ class TestLimits:
         assert len(raw.closes()) == 2
         assert raw.server.connections == 6
 
+    def test_opening_by_id_and_coming_back_are_limited_too(self) -> None:
+        raw = Raw(reopens_per_minute=3, mailboxes_per_source=2)
+        got = [raw.ask(Open(mailbox=token(n), slot=Slot.A, side=token(n))) for n in range(4)]
+        assert got == ["opened", "opened", "too-many", "rate-limited"]
+        assert raw.ask(Reopen(mailbox=token(0), side=token(0))) == "rate-limited"
+        assert raw.ask(Allocate(side=token(9))) == "rate-limited"
+
+    def test_running_out_of_nameplates_is_a_refusal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        raw = Raw()
+        monkeypatch.setattr("natwalk.rendezvous.nameplates.MAX_NAMEPLATE", 9)
+        got = [raw.ask(Allocate(side=token(n))) for n in range(10)]
+        assert got == ["allocated"] * 9 + ["server-full"]
+        assert raw.server.mailboxes == 9
+
     def test_memory_stays_flat_under_a_loop_of_allocations_and_releases(self) -> None:
         raw = Raw(allocations_per_minute=10**6, reopens_per_minute=10**6, mailboxes=50, sources=64)
         for n in range(3000):

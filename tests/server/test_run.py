@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import socket
+import ssl
 import struct
 from pathlib import Path
 from random import Random
@@ -19,8 +20,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from natwalk.aio.rendezvous import ServerUrl, fetch_ice_servers
+from natwalk.aio.rendezvous import RendezvousDriver, ServerUnavailable, ServerUrl, fetch_ice_servers
 from natwalk.aio.turn import TurnAllocation
+from natwalk.rendezvous import RendezvousClient
 from natwalk.rendezvous.messages import Allocate, Claim, encode
 from natwalk.server import ConfigError, StartError
 from natwalk.server.run import Ready
@@ -313,8 +315,17 @@ class TestStarting:
         path.write_text('[tls]\ncert = "cert.pem"\nkey = "key.pem"')
         async with running(path) as ready:
             assert ready.http.startswith("https://127.0.0.1:")
-            with pytest.raises(OSError, match=r"[Cc]ertificate"):
-                await connect(ServerUrl.parse(ready.http).rendezvous, proxy=None)
+            with pytest.raises(ServerUnavailable, match="TLS failed"):
+                await fetch_ice_servers(ready.http)
+            client = RendezvousClient(random_bytes=secrets.token_bytes)
+            with pytest.raises(ServerUnavailable, match="TLS failed") as caught:
+                await RendezvousDriver(ready.http, client).run()
+            assert "certificate" in caught.value.hint
+            trusting = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+            trusting.check_hostname = False
+            async with connect(ServerUrl.parse(ready.http).rendezvous, proxy=None, ssl=trusting) as websocket:
+                await websocket.send(encode(Allocate(side="1" * 32)))
+                assert json.loads(await websocket.recv())["type"] == "allocated"
 
 
 def make_certificate(folder: Path) -> None:

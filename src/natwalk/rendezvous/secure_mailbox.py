@@ -109,6 +109,7 @@ class SecureMailbox:
         self._hello = b""
         self._hellos_sent = 0
         self._peer_hello: bytes | None = None
+        self._waiting_hello: bytes | None = None
         self._session: Session | None = None
         self._candidate: Session | None = None
         self._early: deque[bytes] = deque()
@@ -206,6 +207,9 @@ class SecureMailbox:
         self._now = now
         while (event := self.client.poll_event()) is not None:
             self._on_event(event, now)
+        if self._waiting_hello is not None and self._has_room():
+            hello, self._waiting_hello = self._waiting_hello, None
+            self._on_hello(hello, now)
 
     def _on_event(self, event: RendezvousEvent, now: float) -> None:
         match event:
@@ -225,7 +229,8 @@ class SecureMailbox:
 
     def _restart(self) -> None:
         """The server lost the mailbox: meet again in the new one as a new incarnation."""
-        self._exchange, self._candidate, self._peer_hello = None, None, None
+        self._exchange, self._candidate = None, None
+        self._peer_hello, self._waiting_hello = None, None
 
     def _begin(self, now: float) -> None:
         """Send the first hello as soon as there is both a mailbox and a password."""
@@ -249,8 +254,8 @@ class SecureMailbox:
         self._hellos_sent += 1
 
     def _on_message(self, phase: str, body: bytes, now: float) -> None:
-        if not self.client.room:
-            self.drops.add("message after the end, or the server acknowledges nothing")
+        if self._burned or self.finished:
+            self.drops.add("message after the end")
         elif phase.startswith("hello-"):
             self._on_hello(body, now)
         else:
@@ -263,8 +268,8 @@ class SecureMailbox:
         if hello == self._peer_hello or (self._peer_hello is not None and not self.resume):
             self.drops.add("repeated hello")
             return
-        if self.client.room < 2 + len(self._early):
-            self.drops.add("the server acknowledges nothing")
+        if not self._has_room():
+            self._waiting_hello = hello
             return
         self._peer_hello = hello
         if self._exchange is None:
@@ -282,6 +287,10 @@ class SecureMailbox:
         if self._session is None:
             while self._early:
                 self._put(self._candidate, self._early.popleft(), now)
+
+    def _has_room(self) -> bool:
+        """Whether the client takes what answers a hello: our own, the confirmation and what waits."""
+        return self.client.room >= 2 + len(self._early)
 
     def _on_sealed(self, phase: str, body: bytes, now: float) -> None:
         tag, _, number = phase.partition("-")

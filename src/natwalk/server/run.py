@@ -23,6 +23,8 @@ from natwalk.server.http import HttpServer, bind
 from natwalk.server.hub import RendezvousHub
 from natwalk.server.uris import bracketed, stun_uris, turn_uris
 
+_FILES = 1 << 20
+
 _log = structlog.get_logger("natwalk.server")
 
 
@@ -157,9 +159,9 @@ async def _first(task: asyncio.Task[None], waiting: object) -> None:
 
 
 def _raise_file_limit() -> None:
-    """Use all the file descriptors this process may have: each relay is one."""
+    """Use the file descriptors this process may have, up to a million: each relay is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 1 << 20 if hard == resource.RLIM_INFINITY else hard
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):  # a container may forbid it; the old limit stays
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
