@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 import pytest
+from ifaddr import IP, Adapter
 
 from natwalk.server import addresses
 
@@ -54,3 +57,20 @@ def test_this_machine_has_loopback_last_and_no_link_local_address() -> None:
         routed = addresses.default_route_address(version)
         assert routed is None or routed in mine
     assert addresses.default_listen()[0] == "0.0.0.0"
+
+
+def test_an_address_that_cannot_be_bound_yet_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    tentative = IPv6Address("2001:db8::5")
+    monkeypatch.setattr(
+        addresses.ifaddr,
+        "get_adapters",
+        lambda: [
+            Adapter("eth0", "eth0", [IP((str(tentative), 0, 0), 64, "eth0"), IP("127.0.0.1", 8, "eth0")])
+        ],
+    )
+    assert addresses.interface_addresses() == ["127.0.0.1"]
+
+
+def test_a_machine_without_ipv6_listens_on_ipv4_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_bindable", lambda ip: ip.version == 4)
+    assert addresses.default_listen() == ["0.0.0.0"]

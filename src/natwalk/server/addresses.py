@@ -17,29 +17,22 @@ _FAR_AWAY: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
 
 
 def interface_addresses() -> list[str]:
-    """Every address of every interface but link-local ones, at most 64, loopback last."""
+    """Every address of every interface that can be bound, but link-local ones, at most 64, loopback last.
+
+    An IPv6 address cannot be bound before the machine knows that no other has it (RFC 4862 §5.4).
+    """
     found: dict[IPAddress, None] = {}
     for adapter in ifaddr.get_adapters():
         for entry in adapter.ips:
             ip = ip_address(entry.ip if isinstance(entry.ip, str) else entry.ip[0])
-            if reach(ip) is not Reach.LINK_LOCAL:
+            if reach(ip) is not Reach.LINK_LOCAL and _bindable(ip):
                 found[ip] = None
     return [str(ip) for ip in sorted(found, key=lambda ip: reach(ip) is Reach.LOOPBACK)][:_MOST]
 
 
-def has_ipv6() -> bool:
-    """Whether IPv6 sockets can be bound here."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-            probe.bind(("::", 0))
-    except OSError:
-        return False
-    return True
-
-
 def default_listen() -> list[str]:
     """The wildcards of the IP versions this machine has."""
-    return list(WILDCARDS) if has_ipv6() else [WILDCARDS[0]]
+    return [host for host in WILDCARDS if _bindable(ip_address(host))]
 
 
 def expand(listen: Iterable[str]) -> list[str]:
@@ -86,3 +79,13 @@ def default_relay_addresses(listen: Iterable[str]) -> list[str]:
             chosen.append(concrete[0])
     useful = [host for host in chosen if reach(ip_address(host)) is not Reach.LOOPBACK]
     return useful or chosen
+
+
+def _bindable(ip: IPAddress) -> bool:
+    family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(ip), 0))
+    except OSError:
+        return False
+    return True
