@@ -76,13 +76,13 @@ class _Demo:
         self._announce()
         ice = IceConfig(ta=0.02, policy=TransportPolicy(self._policy), patience=20.0, early_failure=20.0)
         meeting = PeerMeeting(self._internet, ice)
-        self._emit("a", {"event": "start", "command": f"natwalk send {FILE_NAME}"})
+        self._emit("a", {"event": "start", "command": f"natwalk send {FILE_NAME}"}, self._began)
+        self._watch("a", meeting.a)
         meeting.network.run_for(5.0, stop=lambda: meeting.a.code is not None)
         self._emit("a", {"event": "code", "code": meeting.a.code})
         self._emit("b", {"event": "start", "command": f"natwalk receive {meeting.a.code}"})
         b = meeting.accept()
-        for side, peer in (("a", meeting.a), ("b", b)):
-            self._watch(side, peer)
+        self._watch("b", b)
         if not meeting.connect():
             ended = meeting.a.ended or b.ended or Ended(None, "nobody answered")
             raise SimulatedDemoFailed(f"no connection: {ended.reason}")
