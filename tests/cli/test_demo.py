@@ -15,7 +15,7 @@ from natwalk.cli import demo as demo_command
 from natwalk.cli import demo_lab
 from natwalk.cli.demo import demo
 from natwalk.cli.demo_lab import DemoFailed, DemoPlan, run_in_lab
-from natwalk.cli.demo_story import MAX_CANDIDATES, Story
+from natwalk.cli.demo_story import MAX_CANDIDATES, MAX_PATHS, Story
 from natwalk.cli.demo_text import plain_lines, size_text, summary_lines
 from natwalk.cli.demo_view import screen
 from natwalk.lab import LabUnavailable
@@ -206,6 +206,16 @@ def test_a_flood_of_candidates_is_bounded() -> None:
     story = told([topology(), *({**event, "address": f"10.0.0.1:{port}"} for port in range(1000))])
     assert len(story.sides["a"].candidates) == MAX_CANDIDATES
     assert "and 26 more" in drawn(story, 110)
+
+
+def test_news_of_the_same_path_replace_it_and_changes_are_kept_up_to_a_bound() -> None:
+    news = [route("relay", 1.0, reason="early"), route("relay", 2.0, reason="late", rtt_ms=3)]
+    (only,) = told([topology(), *news]).sides["b"].routes
+    assert (only.at, only.reason, only.rtt_ms) == (1.0, "late", 3.0)
+    flapping = [route("direct", float(n), remote=f"192.0.2.2:{n}") for n in range(MAX_PATHS + 9)]
+    side = told([topology(), *flapping]).sides["b"]
+    assert len(side.routes) == MAX_PATHS
+    assert side.route.remote == f"192.0.2.2:{MAX_PATHS + 8}"
 
 
 def test_events_it_does_not_know_change_nothing() -> None:

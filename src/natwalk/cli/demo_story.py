@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from natwalk.cli.demo_lab import Event
@@ -158,12 +158,22 @@ def _take_side(side: SideStory, name: str, event: Event) -> None:
             side.lost = str(event.get("reason") or "no path")
         case "path":
             side.lost = ""
-            if len(side.routes) < MAX_PATHS:
-                side.routes.append(_route(event, at))
+            _take_route(side, _route(event, at))
         case "connected":
             side.connected_at = at
         case "progress" | "done":
             _take_progress(side, event, at, done=name == "done")
+
+
+def _take_route(side: SideStory, route: Route) -> None:
+    """Note a change of path, or what is newly known of the present one."""
+    now = side.route
+    if now is not None and (now.kind, now.local, now.remote) == (route.kind, route.local, route.remote):
+        side.routes[-1] = replace(route, at=now.at)
+    elif len(side.routes) < MAX_PATHS:
+        side.routes.append(route)
+    else:
+        side.routes[-1] = route
 
 
 def _take_progress(side: SideStory, event: Event, at: float, *, done: bool) -> None:

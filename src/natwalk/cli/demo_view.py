@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -97,7 +96,11 @@ def _kinds(story: Story) -> Text:
 def _sides(story: Story) -> RenderableType:
     a = _side("A", story.sides["a"])
     b = _side("B", story.sides["b"])
-    return Columns([a, b], equal=True, expand=True)
+    grid = Table.grid(expand=True)
+    grid.add_column(ratio=1)
+    grid.add_column(ratio=1)
+    grid.add_row(a, b)
+    return grid
 
 
 def _side(name: str, side: SideStory) -> RenderableType:
