@@ -212,7 +212,7 @@ def test_a_killed_peer_is_noticed_and_the_token_brings_it_back() -> None:
     b.kill()
     stream = meeting.a.send(BLOB)
     assert stream
-    assert meeting.network.run_for(30.0, stop=lambda: meeting.a.ended is not None)
+    assert meeting.network.run_for(9.0, stop=lambda: meeting.a.ended is not None)
     assert meeting.a.ended is not None
     assert meeting.a.ended.failure is Failure.PEER_GONE
     meeting.channels[0].cut()

@@ -201,6 +201,15 @@ class IceAgent:
         self._connectivity.start(target, Purpose.PROBE, now, size=size)
         self._settle(now)
 
+    def doubt(self, now: float) -> None:
+        """Check every valid pair at once: something else says that the peer may be gone."""
+        for pair in self._pairs.values():
+            if pair.valid:
+                pair.unanswered_since = now - self._session.config.suspect_silence
+        if not self._stopped:
+            self._life.tick(now)
+        self._settle(now)
+
     def close(self, now: float) -> None:
         """Stop, and give relayed addresses back: drain and run timers until ``next_timeout`` is None."""
         if self._closed:

@@ -35,6 +35,8 @@ REPAIR_LIMIT: Final = 45.0
 """Seconds a lost path may take to come back before there is none."""
 REPAIR_SILENCE: Final = 12.0
 """Seconds after which a peer that has not even answered through the server is taken to be gone."""
+AWAY_SILENCE: Final = 3.0
+"""The same for a peer whose connection to the server broke too."""
 REPAIR_RETRY: Final = 8.0
 """Seconds one repair attempt gets before the next generation starts."""
 SETTLE_LIMIT: Final = 0.25
@@ -71,6 +73,7 @@ class PathManager:
         self._fragmenter = Fragmenter()
         self._reassembler = Reassembler()
         self._ready = False
+        self._away = False
         self._closed = False
         self._drops = Drops()
         self.info: ev.PathInfo | None = None
@@ -109,6 +112,7 @@ class PathManager:
             self._restart_as(generation)
         if (gen := self._find(generation)) is not None and not gen.described:
             gen.described = True
+            self._away = False
             self._timers.cancel(_Timer.REPAIR_SILENCE)
             gen.agent.set_remote_parameters(parameters, now)
             self._service(now)
@@ -125,13 +129,15 @@ class PathManager:
             gen.agent.end_of_remote_candidates(now)
             self._service(now)
 
-    def suspect(self, now: float) -> None:
-        """Something outside says the peer may be gone: ask it on the path in use, at once."""
-        gen = self._current
-        if gen is not None and gen.pair is not None:
-            # Repeated in vain, this is what shows that the pair is dead.
-            gen.agent.note_sent(gen.pair.id, now)
-            gen.agent.probe(gen.pair.id, 0, now)
+    def doubt(self, now: float, *, away: bool) -> None:
+        """Check the paths at once: something outside says that the peer may be gone.
+
+        ``away`` tells that it is not at the rendezvous server either, so that a repair has little hope
+        until it says something there (:meth:`set_remote_parameters`).
+        """
+        self._away = away
+        if self._current is not None and self._ready and not self._closed:
+            self._current.agent.doubt(now)
             self._service(now)
 
     def send(self, datagram: bytes, now: float) -> None:
@@ -291,7 +297,7 @@ class PathManager:
         gen = self._current
         if gen is None or self._closed:
             return
-        if gen.pair is None or (gen.pair.suspect and self._ready):
+        if gen.pair is None or (self._ready and self._dead(gen)):
             self._without_path(gen, now)
             return
         if not self._ready:
@@ -307,6 +313,11 @@ class PathManager:
             self.info = info
             if visible:
                 self._events.put(ev.PathChanged(info))
+
+    def _dead(self, gen: Generation) -> bool:
+        """Whether the pair in use no longer answers; a peer that is away too gets no second chance."""
+        selected = gen.agent.selected if self._away else None
+        return (gen.pair is not None and gen.pair.suspect) or (selected is not None and selected.suspect)
 
     def _settling(self, gen: Generation) -> float:
         """Seconds the first path still waits for its MTU.
@@ -353,7 +364,8 @@ class PathManager:
             self.info = None
             self._events.put(ev.PathLost(gen.trouble or "the path stopped answering"))
             self._timers.set(_Timer.REPAIR_LIMIT, now + REPAIR_LIMIT)
-            self._timers.set(_Timer.REPAIR_SILENCE, now + REPAIR_SILENCE)
+            silence = AWAY_SILENCE if self._away else REPAIR_SILENCE
+            self._timers.set(_Timer.REPAIR_SILENCE, now + silence)
             self._repair(now)
         elif gen.failed is not None and not self._ready and self._next is None:
             self._give_up(self._explain_failure(gen))

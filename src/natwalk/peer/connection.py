@@ -353,10 +353,14 @@ class PeerConnection:
                 self._fail(ev.Failure.WRONG_CODE, "the code was wrong; it is used up now", now)
             case rv.PeerRestarted():
                 self._fail(ev.Failure.PEER_GONE, "the peer was started again", now)
+            case rv.PeerLeft():
+                if self.connected:
+                    self._events.put(ev.PeerUnavailable())
+                    self._ways().doubt(now, away=True)
             case rv.PeerClosedMailbox():
                 if self.connected:
                     self._events.put(ev.PeerUnavailable())
-                    self._ways().suspect(now)
+                    self._ways().doubt(now, away=True)
                 else:
                     self._fail(ev.Failure.PEER_CLOSED, "the peer left before a connection was made", now)
             case rv.RendezvousFailed():

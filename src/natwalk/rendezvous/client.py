@@ -29,6 +29,7 @@ from natwalk.rendezvous.messages import (
     Mood,
     Open,
     Opened,
+    PeerAway,
     PeerClosed,
     Refused,
     Reopen,
@@ -75,6 +76,11 @@ class PeerClosedMailbox:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """The other side's connection to the server broke: it may come back, or may have been killed."""
+
+
+@dataclass(frozen=True, slots=True)
 class RendezvousFailed:
     """It is over: why (for people) and what to do; ``retry_after`` in seconds when waiting helps."""
 
@@ -90,7 +96,13 @@ class MailboxClosed:
 
 
 RendezvousEvent = (
-    NameplateAllocated | MailboxOpened | PeerMessage | PeerClosedMailbox | RendezvousFailed | MailboxClosed
+    NameplateAllocated
+    | MailboxOpened
+    | PeerMessage
+    | PeerLeft
+    | PeerClosedMailbox
+    | RendezvousFailed
+    | MailboxClosed
 )
 
 
@@ -263,6 +275,8 @@ class RendezvousClient:
                 self._on_delivered(message)
             case Ack():
                 self._unacknowledged.pop(message.phase, None)
+            case PeerAway():
+                self._events.put(PeerLeft())
             case PeerClosed():
                 self._events.put(PeerClosedMailbox(message.mood))
             case Closed():

@@ -200,6 +200,10 @@ class PeerClosed(msgspec.Struct, frozen=True, tag="peer-closed", forbid_unknown_
     mood: Mood
 
 
+class PeerAway(msgspec.Struct, frozen=True, tag="peer-away", forbid_unknown_fields=True):
+    """The other side's connection broke; it may come back to this mailbox, or may have been killed."""
+
+
 class Closed(msgspec.Struct, frozen=True, tag="closed", forbid_unknown_fields=True):
     """You are out of the mailbox."""
 
@@ -212,7 +216,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused", forbid_unknown_fields=
 
 
 ClientMessage = Allocate | Claim | Open | Reopen | Add | Seen | Close
-ServerMessage = Allocated | Opened | Delivered | Ack | PeerClosed | Closed | Refused
+ServerMessage = Allocated | Opened | Delivered | Ack | PeerAway | PeerClosed | Closed | Refused
 
 _CLIENT: Final[msgspec.json.Decoder[ClientMessage]] = msgspec.json.Decoder(ClientMessage)
 _SERVER: Final[msgspec.json.Decoder[ServerMessage]] = msgspec.json.Decoder(ServerMessage)

@@ -21,6 +21,7 @@ from natwalk.rendezvous.client import (
     MailboxOpened,
     NameplateAllocated,
     PeerClosedMailbox,
+    PeerLeft,
     PeerMessage,
     RendezvousClient,
     RendezvousEvent,
@@ -77,6 +78,7 @@ SecureMailboxEvent = (
     | PeerRestarted
     | NameplateAllocated
     | MailboxOpened
+    | PeerLeft
     | PeerClosedMailbox
     | RendezvousFailed
     | MailboxClosed
@@ -222,7 +224,7 @@ class SecureMailbox:
                 self._begin(now)
             case PeerClosedMailbox(mood=Mood.SCARY) if not self.resume and self._session is None:
                 self._burn(now)
-            case NameplateAllocated() | PeerClosedMailbox() | RendezvousFailed() | MailboxClosed():
+            case NameplateAllocated() | PeerLeft() | PeerClosedMailbox() | RendezvousFailed() | MailboxClosed():
                 self._events.put(event)
             case _:
                 assert_never(event)

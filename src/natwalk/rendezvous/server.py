@@ -27,6 +27,7 @@ from natwalk.rendezvous.messages import (
     Mood,
     Open,
     Opened,
+    PeerAway,
     PeerClosed,
     Refused,
     Reopen,
@@ -124,6 +125,7 @@ class RendezvousServer:
         if not self._per_source[connection.source]:
             del self._per_source[connection.source]
         self._timers.cancel((_Timer.JOIN, conn))
+        self._tell_away(connection)
         self._leave(connection, now)
 
     def receive_message(self, conn: int, text: str, now: float) -> None:
@@ -334,6 +336,15 @@ class RendezvousServer:
         self._finish(connection, "burned")
         if mailbox.finished:
             self._end(mailbox, FailureCode.CROWDED, now)
+
+    def _tell_away(self, connection: _Connection) -> None:
+        """Let the other side know that this one's connection broke, unless it had said goodbye."""
+        mailbox = connection.mailbox
+        if mailbox is None or mailbox.sides[connection.slot].closed is not None:
+            return
+        other = mailbox.sides[connection.slot.other]
+        if other.conn is not None and mailbox.sides[connection.slot].conn == connection.id:
+            self._send(other.conn, PeerAway())
 
     def _leave(self, connection: _Connection, now: float) -> None:
         """Take ``connection`` out of its mailbox, which stays."""
