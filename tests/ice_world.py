@@ -51,10 +51,18 @@ class Peer:
         )
 
     def start(self) -> None:
-        """Gather on every socket, and send candidates to the other side as they come."""
+        """Gather on every socket, and send parameters and candidates to the other side as they come."""
+        self.gather()
+        self.introduce()
+
+    def gather(self) -> None:
+        """Gather on every socket."""
         for address in self.sockets:
             self.driver.do(self.agent.add_local_address, address)
         self.driver.do(self.agent.end_of_local_addresses)
+
+    def introduce(self) -> None:
+        """Send our parameters to the other side."""
         self.world.signal(self.other, self.other.agent.set_remote_parameters, self.agent.local_parameters)
 
     @property

@@ -44,9 +44,16 @@ def test_before_a_selection_the_best_eight_are_kept() -> None:
 def test_beside_the_selected_pair_two_are_kept_and_one_of_them_is_relayed() -> None:
     pairs = [pair(number) for number in range(5)]
     relays = [pair(50, relayed=True), pair(51, relayed=True)]
-    assert [p.id for p in choose_kept([*pairs, *relays], pairs[2])] == [2, 4, 51]
+    assert [p.id for p in choose_kept([*pairs, *relays], pairs[2])] == [2, 51, 4]
     assert [p.id for p in choose_kept(pairs, pairs[2])] == [2, 4, 3]
     assert [p.id for p in choose_kept(relays, relays[0])] == [50, 51]
+
+
+def test_a_direct_pair_is_kept_beside_a_selected_relay_even_when_it_is_suspect() -> None:
+    relays = [pair(number, relayed=True) for number in range(4)]
+    direct = pair(9)
+    direct.suspect = True
+    assert [p.id for p in choose_kept([*relays, direct], relays[3])] == [3, 2, 9]
 
 
 def test_checks_come_every_four_to_six_seconds_and_not_in_step() -> None:

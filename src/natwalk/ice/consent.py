@@ -25,18 +25,19 @@ _LATELY: Final = 2.0
 
 
 def choose_kept(pairs: Iterable[CandidatePair], selected: CandidatePair | None) -> list[CandidatePair]:
-    """The valid pairs worth consent checks: the selected one, and two others of which one is relayed.
+    """The valid pairs worth consent checks: the selected one, and two others.
 
-    Before anything is selected, the best eight.
+    Of the others one is relayed, and when the selected pair is relayed one is direct, however suspect: it
+    may recover. Before anything is selected, the best eight.
     """
     valid = sorted((pair for pair in pairs if pair.valid and pair is not selected), key=rank, reverse=True)
     if selected is None or not selected.valid:
         return valid[:KEPT_BEFORE_SELECTION]
-    relayed = next((pair for pair in valid if pair.relayed), None)
-    others = valid[:KEPT_BESIDE_SELECTED]
-    if relayed is not None and relayed not in others:
-        others[-1] = relayed
-    return [selected, *others]
+    kinds = (True, False) if selected.relayed else (True,)
+    firsts = [next((pair for pair in valid if pair.relayed is relayed), None) for relayed in kinds]
+    others = [pair for pair in firsts if pair is not None]
+    others += [pair for pair in valid if pair not in others]
+    return [selected, *others[:KEPT_BESIDE_SELECTED]]
 
 
 class Consent:

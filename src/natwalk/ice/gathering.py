@@ -34,7 +34,8 @@ from natwalk.stun import (
 _RC: Final = 4  # a server that is alive answers one of four requests in 5.5 s, or comes too late to matter
 _RM: Final = 4
 _KEEPALIVE_RC: Final = 3
-_MAX_REALLOCATIONS: Final = 3
+_MAX_REALLOCATIONS: Final = 4
+_REALLOCATION_PAUSE: Final = 1.0  # seconds before the first, four times as long before each further one
 _MAX_REFLEXIVE: Final = 64
 _UNUSABLE: Final = {Reach.UNSPECIFIED, Reach.MULTICAST}
 
@@ -171,6 +172,8 @@ class Gatherer:
         self._offer(CandidateType.RELAYED, event.relayed, base=event.relayed, via=path, related=related)
         self._keepalives.setdefault(path, now + self._session.config.reflexive_keepalive)
         self._skip_relays(path)
+        if path in self._reallocations:
+            self._reallocations[path] = 0
         self._closed(path.remote, useful=True)
 
     def relay_down(self, event: RelayDown, now: float) -> None:
@@ -178,13 +181,14 @@ class Gatherer:
         path = event.path
         if event.relayed is None:
             self._closed(path.remote, useful=False, reason=event.reason)
-            return
+            if path not in self._reallocations:
+                return
         self.candidates = [known for known in self.candidates if known.address != event.relayed]
         tries = self._reallocations[path] = self._reallocations.get(path, 0) + 1
         turn = next((s for s in self._session.config.turn_servers if s.address == path.remote), None)
         if turn is not None and tries <= _MAX_REALLOCATIONS:
             self._servers[path.remote].open += 1
-            self._tasks.append(_Task(path, turn, now + tries))
+            self._tasks.append(_Task(path, turn, now + _REALLOCATION_PAUSE * 4 ** (tries - 1)))
 
     def handle_timeout(self, now: float) -> None:
         """Retransmit, give up, refresh mappings, and finish when there is nothing left to wait for."""

@@ -25,8 +25,7 @@ from natwalk.ice.session import Session
 
 MAX_EARLY_CHECKS: Final = 32
 MAX_HELD_DATAGRAMS: Final = 32
-_LOST_RETRIES: Final = 10
-_LONGEST_RETRY: Final = 15.0
+_LONGEST_RETRY: Final = 60.0
 
 
 class Lifecycle:
@@ -211,9 +210,8 @@ class Lifecycle:
         pair.reason = reason
         pair.failures += 1
         once_valid = pair.validated_at is not None
-        limit = _LOST_RETRIES if once_valid else self._session.config.check_retries
-        if pair.failures <= limit:
-            pair.retry_at = now + min(2.0 ** (pair.failures - 1), _LONGEST_RETRY)
+        if once_valid or pair.failures <= self._session.config.check_retries:
+            pair.retry_at = now + min(2.0 ** min(pair.failures - 1, 8), _LONGEST_RETRY)
         if pair.failures == 1 and not once_valid:
             self._session.events.put(PairFailed(self.info(pair), reason))
 
@@ -225,7 +223,7 @@ class Lifecycle:
         self._gone(pair, reason, now)
 
     def _expire(self, pair: CandidatePair, now: float) -> None:
-        if pair in self._consent.kept:
+        if pair in self._consent.kept or self.selection.wanted(pair):
             self._lose(pair, f"no answer for {self._session.config.consent_expiry:.0f} s", now)
             return
         pair.on(On.PARK)

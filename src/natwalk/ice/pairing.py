@@ -77,9 +77,7 @@ class Pairing:
         if remote is None:
             self._discovered += 1
             by_relay = local.type is CandidateType.RELAYED
-            remote = self.remotes.discovered(
-                path.remote, priority, f"p{self._discovered}", by_relay=by_relay
-            )
+            remote = self.remotes.discovered(path.remote, priority, f"p{self._discovered}", by_relay=by_relay)
             if remote is None:
                 return None
         found = self._pair(local, remote, needed=True)
