@@ -5,11 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from natwalk.core import IPAddress
 from natwalk.server import load
 from natwalk.server.run import Ready, serve
+
+RELAYING: Final[dict[str, Any]] = {
+    "turn__relay_addresses": ["127.0.0.1"],
+    "turn__peers__allow": ["127.0.0.0/8"],
+}
+"""Flags for a server whose relay serves this machine's own peers."""
+
+
+def loopback() -> list[IPAddress]:
+    """What tests give ``natwalk.connect`` as ``addresses``: nothing leaves the machine."""
+    return [ip_address("127.0.0.1")]
 
 
 @asynccontextmanager

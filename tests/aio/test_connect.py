@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from live import loopback, running_server
 
 import natwalk
 from natwalk.path import PathKind
 from natwalk.peer import Failure, PathChosen
 from natwalk.server.run import Ready
+from natwalk_server import RELAYING, loopback, running
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[Ready]:
-    async with running_server() as ready:
+    async with running(**RELAYING) as ready:
         yield ready
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live import loopback, running_server
 
 from natwalk.core import Address
+from natwalk_server import RELAYING, loopback, running
 
 DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
@@ -46,13 +46,13 @@ async def test_two_programs_connect_as_the_guide_says(monkeypatch: pytest.Monkey
     names = example(DOCS / "how-to" / "connect-two-programs.md")
     real = natwalk.connect
     monkeypatch.setattr(natwalk, "connect", lambda *a, **k: real(*a, **k, addresses=loopback))
-    async with running_server() as server:
+    async with running(**RELAYING) as server:
         assert await asyncio.wait_for(names["main"](server.http), 30) == b"ARE YOU THERE?"
 
 
 async def test_a_core_driven_by_select_learns_its_address() -> None:
     names = example(DOCS / "how-to" / "drive-a-core.md")
-    async with running_server() as server:
+    async with running(**RELAYING) as server:
         port = int(server.stun[0].rpartition(":")[2])
         found = await asyncio.to_thread(names["public_address"], Address("127.0.0.1", port), "127.0.0.1")
     assert found.host == "127.0.0.1"

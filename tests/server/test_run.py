@@ -66,12 +66,12 @@ async def get(ready: Ready, path: str, host: str = "127.0.0.1", more: str = "") 
     return int(head.split()[1]), json.loads(body)
 
 
-async def stun_answers(ready: Ready) -> bool:
-    """Whether the STUN port answers a Binding request from a fresh socket."""
+async def stun_answers(ready: Ready, at: int | None = None) -> bool:
+    """Whether the STUN port, or the port ``at``, answers a Binding request from a fresh socket."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        sock.connect(("127.0.0.1", stun_port(ready)))
+        sock.connect(("127.0.0.1", at or stun_port(ready)))
         transaction = secrets.token_bytes(12)
         await loop.sock_sendall(sock, struct.pack("!HHI", 1, 0, 0x2112A442) + transaction)
         async with asyncio.timeout(5):
@@ -107,11 +107,31 @@ class TestApi:
             status, body = await get(ready, "/v1/ice-servers", host="turn.example.net:1")
             assert status == 200
             stun, turn = body["iceServers"]
-            assert stun == {"urls": [f"stun:turn.example.net:{stun_port(ready)}"]}
+            first, second = stun["urls"]
+            assert first == f"stun:turn.example.net:{stun_port(ready)}"
+            assert second.startswith("stun:turn.example.net:")
+            assert second != first
             assert turn["urls"] == [f"turn:turn.example.net:{stun_port(ready)}?transport=udp"]
             assert turn["credentialType"] == "password"
             assert len(base64.b64decode(turn["credential"])) == 20
             assert int(turn["username"].partition(":")[0]) > 1_700_000_000
+
+    async def test_both_stun_ports_answer_so_that_a_client_can_compare(self) -> None:
+        async with running() as ready:
+            servers = (await fetch_ice_servers(ready.http)).stun
+            assert len({server.port for server in servers}) == 2
+            for server in servers:
+                assert await stun_answers(ready, server.port)
+
+    async def test_without_an_alternate_port_one_stun_server_is_named(self) -> None:
+        async with running(stun__alternate_port=0) as ready:
+            assert len((await fetch_ice_servers(ready.http)).stun) == 1
+
+    async def test_a_taken_alternate_port_is_done_without(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            async with running(stun__alternate_port=taken.getsockname()[1]) as ready:
+                assert len((await fetch_ice_servers(ready.http)).stun) == 1
 
     async def test_a_public_host_is_what_clients_are_told(self) -> None:
         async with running(server__public_host="turn.example.net") as ready:

@@ -40,6 +40,7 @@ class Services:
     turn: TurnServerDriver
     hub: RendezvousHub
     stun_port: int
+    stun_alternate_port: int | None = None
     rates: SourceRates[str] = field(
         default_factory=lambda: SourceRates({"ice-servers": _REQUESTS_PER_MINUTE}, _SOURCES)
     )
@@ -76,7 +77,9 @@ async def ice_servers(request: Request[None, None, State]) -> Response[dict[str,
     username, password = rest_credentials(
         config.auth_secret, time.time(), CREDENTIAL_TTL, _user(services, source)
     )
-    servers: list[dict[str, object]] = [{"urls": stun_uris(hosts, services.stun_port)}]
+    alternate = services.stun_alternate_port
+    stun = stun_uris(hosts, services.stun_port) + (stun_uris(hosts, alternate) if alternate else [])
+    servers: list[dict[str, object]] = [{"urls": stun}]
     if config.turn.relay_addresses:
         servers.append(
             {

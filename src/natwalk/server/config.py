@@ -21,7 +21,7 @@ import msgspec
 from natwalk.rendezvous import RendezvousLimits
 from natwalk.server.addresses import default_listen, default_relay_addresses, expand
 from natwalk.server.errors import ConfigError
-from natwalk.server.schema import Document, RendezvousSection, TurnSection
+from natwalk.server.schema import Document, RendezvousSection, StunSection, TurnSection
 from natwalk.server.secret import kept_secret, new_secret, read_secret
 from natwalk.turn import PeerPolicy, TurnConfig, TurnLimits
 
@@ -50,6 +50,8 @@ class ServeConfig:
     listen: tuple[str, ...]
     http_hosts: tuple[str, ...]
     stun_port: int
+    stun_alternate_port: int | None
+    """A second port for STUN, so that clients can tell how their NAT maps; None for no such port."""
     http_port: int
     public_host: str | None
     turn: TurnConfig
@@ -89,6 +91,7 @@ def _build(document: Document, folder: Path, path: Path | None, where: str) -> S
         listen=tuple(concrete),
         http_hosts=tuple(dict.fromkeys(listen)),
         stun_port=document.stun.port,
+        stun_alternate_port=_alternate_port(document.stun),
         http_port=document.http.port,
         public_host=document.server.public_host,
         turn=_turn(document.turn, document.server.realm, secret, concrete, where),
@@ -97,6 +100,13 @@ def _build(document: Document, folder: Path, path: Path | None, where: str) -> S
         tls=_tls(document, folder),
         warnings=tuple(_warnings(document, path)),
     )
+
+
+def _alternate_port(section: StunSection) -> int | None:
+    """Any free one beside any free one, else the one asked for, else the next one after the first."""
+    if section.alternate_port is not None:
+        return section.alternate_port or None
+    return 0 if section.port == 0 else min(section.port + 1, 65535)
 
 
 def _turn(section: TurnSection, realm: str, secret: str, listen: list[str], where: str) -> TurnConfig:

@@ -52,7 +52,8 @@ async def serve(config: ServeConfig, stop: asyncio.Event, on_ready: Callable[[Re
         stun_port = turn.listeners[0].port
         hub = RendezvousHub(config.rendezvous)
         stack.callback(hub.close)
-        http = HttpServer(create_app(Services(config, turn, hub, stun_port)), config.tls)
+        alternate = _alternate(config, turn)
+        http = HttpServer(create_app(Services(config, turn, hub, stun_port, alternate)), config.tls)
         server = asyncio.create_task(http.serve(sockets))
         await _first(server, http.ready.wait())
         if not server.done():
@@ -91,6 +92,21 @@ async def _turn(config: ServeConfig) -> TurnServerDriver:
             turn.close()
             raise _refused(error, host, port, "UDP", "--stun-port") from error
     return turn
+
+
+def _alternate(config: ServeConfig, turn: TurnServerDriver) -> int | None:
+    """Open the second STUN port on every address, as far as it is free; the port, or None without one.
+
+    It only helps clients to understand their NAT, so the server does without when it is taken.
+    """
+    port = config.stun_alternate_port
+    for host in config.listen if port is not None else ():
+        try:
+            port = turn.add_listener(Address(host, port or 0)).port
+        except OSError as error:
+            _log.warning("no alternate STUN port", address=host, port=port, reason=error.strerror)
+            return None
+    return port
 
 
 def _check_own(host: str) -> None:

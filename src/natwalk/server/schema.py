@@ -29,6 +29,7 @@ class StunSection(_Section, frozen=True):
     """``[stun]``."""
 
     port: Port = 3478
+    alternate_port: Port | None = None
     tls_port: Port | None = None
 
 
