@@ -53,9 +53,7 @@ def main() -> None:
     from natwalk.cli.exit_codes import ExitCode, explain
 
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        status = cli.main(standalone_mode=False)  # what a command gave to Exit comes back as a value
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -73,3 +71,4 @@ def main() -> None:
         if hint:
             click.echo(f"  {hint}", err=True)
         sys.exit(code)
+    sys.exit(status if isinstance(status, int) else ExitCode.OK)

@@ -29,9 +29,9 @@ class Output:
         self._live_width = 0
 
     def event(self, name: str, /, **fields: Field) -> None:
-        """Print one event, when events are wanted."""
+        """Print one event, when events are wanted. JSON escapes what a terminal might obey."""
         if self.as_json:
-            click.echo(json.dumps({"event": name, **fields}, ensure_ascii=False))
+            click.echo(json.dumps({"event": name, **fields}))
 
     def say(self, text: str) -> None:
         """Print a line for people. Names from outside in it must have gone through ``shown``."""

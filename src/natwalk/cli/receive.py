@@ -25,7 +25,7 @@ _SHOWN_NAMES: Final = 10
 @click.option(
     "--output",
     "folder",
-    type=click.Path(file_okay=False),
+    type=click.Path(file_okay=False, readable=False),
     default=".",
     envvar="NATWALK_OUTPUT",
     metavar="DIR",
@@ -154,9 +154,9 @@ class _Receiving:
             "offer",
             files=offer.file_count,
             bytes=offer.size,
-            names=[shown(name) for name in names[:_SHOWN_NAMES]],
+            names=names[:_SHOWN_NAMES],
             names_total=len(names),
-            exists=[shown(name) for name in question.conflicts[:_SHOWN_NAMES]],
+            exists=list(question.conflicts[:_SHOWN_NAMES]),
         )
         self._output.say(f"offered: {count_text(offer.file_count, 'file')}, {size_text(offer.size)}")
         for name in names[:_SHOWN_NAMES]:
@@ -170,7 +170,7 @@ class _Receiving:
     def _tell_placed(self, name: str, saved_as: str, outcome: str) -> None:
         from natwalk.transfer import shown
 
-        self._output.event("saved", name=shown(name), saved_as=shown(saved_as), outcome=outcome)
+        self._output.event("saved", name=name, saved_as=saved_as, outcome=outcome)
         words = {
             "new": f"saved: {shown(saved_as)}",
             "renamed": f"saved: {shown(name)} as {shown(saved_as)}, because {shown(name)} exists",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path())
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(readable=False))
 @common_options
 @click.option("--new", "fresh", is_flag=True, help="Make a new code, even if an earlier run can go on.")
 def send(
