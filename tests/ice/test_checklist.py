@@ -153,7 +153,7 @@ def test_a_triggered_pair_that_succeeded_or_left_meanwhile_is_passed_over() -> N
     assert checklist.get(gone.id) is None
 
 
-def test_a_full_checklist_keeps_the_better_pairs_and_a_share_for_relays() -> None:
+def test_a_full_checklist_keeps_a_share_for_relays() -> None:
     """RFC 8445 §6.1.2.5: 100 pairs; relayed ones rank last and would all be pruned."""
     checklist = Checklist(100)
     for number in range(120):
@@ -164,13 +164,35 @@ def test_a_full_checklist_keeps_the_better_pairs_and_a_share_for_relays() -> Non
     assert 20 <= sum(pair.relayed for pair in checklist) <= 30
 
 
+def test_dozens_of_container_addresses_do_not_bury_the_one_that_works() -> None:
+    """Thirty host addresses on either side: the reflexive one is in the list, and among the first checked."""
+    checklist = Checklist(100)
+    reflexive = candidate(99, SRFLX)
+    remotes = [*(candidate(40 + number, preference=90 - number) for number in range(30)), reflexive]
+    locals_ = [candidate(1 + number, preference=90 - number) for number in range(30)]
+    for remote in remotes:
+        for local in locals_:
+            checklist.add(local, remote, controlling=True)
+    assert len(checklist) == 100
+    kept = [pair for pair in checklist if pair.remote is reflexive]
+    assert locals_[0] in [pair.local for pair in kept]
+    first = []
+    for _ in range(3):
+        pair = checklist.next_ordinary(ANY)
+        assert pair is not None
+        pair.on(On.PERFORM)
+        first.append(pair)
+    assert [pair.remote is reflexive for pair in first].count(True) == 1
+    assert len({pair.path.remote for pair in checklist}) == 31
+
+
 def test_a_worse_pair_does_not_get_into_a_full_checklist_unless_needed() -> None:
     checklist = Checklist(4)
     for number in range(4):
         add(checklist, candidate(1), candidate(2 + number))
-    worse = candidate(9, SRFLX)
     relay = add(checklist, candidate(99, RELAYED), candidate(2))
     assert relay.relayed
+    worse = candidate(9, SRFLX)
     assert checklist.add(candidate(1), worse, controlling=True) is None
     assert checklist.add(candidate(1), worse, controlling=True, needed=True) is not None
     assert len(checklist) == 4

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Final
 
 from natwalk.core import Path
-from natwalk.ice.candidate import Candidate
+from natwalk.ice.candidate import Candidate, CandidateType
 from natwalk.ice.pair import CandidatePair, On, PairId, State, pair_priority
 
 _RELAY_SHARE: Final = 4
 """One place in so many of a full checklist is kept for relayed pairs, which rank last."""
-_RELAY_TURN: Final = 3
-"""One ordinary check in so many goes to a relayed pair, until one works."""
+
+
+class _Turn(Enum):
+    """Whose turn an ordinary check is."""
+
+    HOST = 0
+    REFLEXIVE = 1
+    RELAYED = 2
 
 
 class Checklist:
@@ -97,16 +104,17 @@ class Checklist:
     def next_ordinary(self, wanted: Callable[[CandidatePair], bool]) -> CandidatePair | None:
         """The pair whose ordinary check is next (RFC 8445 §6.1.4.2), among those ``wanted``; or None.
 
-        Deviates from RFC 8445 §6.1.4.2 in the order: until a relayed pair works, every third check is
-        one, so that data can start on the relay while direct paths are still being tried.
+        Deviates from RFC 8445 §6.1.4.2 in the order: host, reflexive and relayed pairs take turns, best
+        first. Dozens of container addresses would otherwise come before the one that works, and the relay,
+        on which data can start while direct paths are still being tried, would come last of all.
         """
         ready = self._ready(wanted)
         if not ready:
             return None
+        turn = _Turn(self._ordinary % len(_Turn))
         self._ordinary += 1
-        relayed = [pair for pair in ready if pair.relayed]
-        if relayed and self._ordinary % _RELAY_TURN == 0 and not any(p.valid and p.relayed for p in self):
-            ready = relayed
+        if turn is not _Turn.RELAYED or not any(pair.valid and pair.relayed for pair in self):
+            ready = [pair for pair in ready if _turn(pair) is turn] or ready
         best = max(ready, key=lambda pair: pair.priority)
         if best.state is State.FROZEN:
             best.on(On.UNFREEZE)
@@ -140,20 +148,32 @@ class Checklist:
         ]
 
     def _make_room(self, newcomer: CandidatePair, needed: bool) -> bool:
-        """Remove the lowest pair that may go (RFC 8445 §6.1.2.5); False when the newcomer is lowest."""
+        """Remove the pair that is missed least; False when that is the newcomer (RFC 8445 §6.1.2.5).
+
+        That is the lowest one of the remote address with the most pairs: every remote address keeps its
+        best few, however many host candidates either side has.
+        """
         idle = {State.FROZEN, State.WAITING, State.FAILED}
         candidates = [pair for pair in self if pair.state in idle and pair not in self._triggered]
-        relayed = sum(pair.relayed for pair in self)
-        if relayed <= self.limit // _RELAY_SHARE:
+        if sum(pair.relayed for pair in self) <= self.limit // _RELAY_SHARE:
             needed = needed or newcomer.relayed
             candidates = [pair for pair in candidates if not pair.relayed]
+        if not needed:
+            candidates.append(newcomer)
         if not candidates:
             return False
-        lowest = min(candidates, key=lambda pair: pair.priority)
-        if lowest.priority > newcomer.priority and not needed:
+        crowd = Counter(pair.path.remote for pair in (*self, newcomer))
+        victim = max(candidates, key=lambda pair: (crowd[pair.path.remote], -pair.priority))
+        if victim is newcomer:
             return False
-        self.remove(lowest)
+        self.remove(victim)
         return True
+
+
+def _turn(pair: CandidatePair) -> _Turn:
+    if pair.relayed:
+        return _Turn.RELAYED
+    return _Turn.HOST if pair.remote.type is CandidateType.HOST else _Turn.REFLEXIVE
 
 
 def _priority(pair: CandidatePair, controlling: bool) -> int:

@@ -11,7 +11,7 @@ from natwalk.ice.pair import PairId, PairInfo
 
 @dataclass(frozen=True, slots=True)
 class CandidateGathered:
-    """A local candidate to send to the peer, at once if it trickles (RFC 8838 §10)."""
+    """A local candidate to send to the peer, at once if it trickles (RFC 8838 §9)."""
 
     candidate: Candidate
 

@@ -209,6 +209,7 @@ class Lifecycle:
         pair.on(On.FAILURE)
         pair.reason = reason
         pair.failures += 1
+        self._held = [(other, data) for other, data in self._held if other is not pair]
         once_valid = pair.validated_at is not None
         if once_valid or pair.failures <= self._session.config.check_retries:
             pair.retry_at = now + min(2.0 ** min(pair.failures - 1, 8), _LONGEST_RETRY)
