@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from conformance import CoreConformance
 
+from conformance import CoreConformance
 from natwalk.core import Address, LocalProtocolError, Path
 from natwalk.ice import Candidate, IceConfig, IceParameters
 from natwalk.path import (

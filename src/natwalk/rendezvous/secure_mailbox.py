@@ -224,7 +224,9 @@ class SecureMailbox:
                 self._begin(now)
             case PeerClosedMailbox(mood=Mood.SCARY) if not self.resume and self._session is None:
                 self._burn(now)
-            case NameplateAllocated() | PeerLeft() | PeerClosedMailbox() | RendezvousFailed() | MailboxClosed():
+            case PeerLeft() | PeerClosedMailbox() | NameplateAllocated():
+                self._events.put(event)
+            case RendezvousFailed() | MailboxClosed():
                 self._events.put(event)
             case _:
                 assert_never(event)
