@@ -111,3 +111,19 @@ async def test_gather_twice_is_refused() -> None:
         await connection.gather()
         with pytest.raises(LocalProtocolError):
             await connection.gather()
+
+
+async def test_ipv6_is_preferred_where_both_work() -> None:
+    """RFC 8421 §4."""
+    both = [ip_address("127.0.0.1"), ip_address("::1")]
+    async with (
+        Connection(controlling=True, addresses=both) as a,
+        Connection(controlling=False, addresses=both) as b,
+        asyncio.timeout(10),
+    ):
+        await asyncio.gather(a.gather(), b.gather())
+        introduce(a, b)
+        pair, _ = await asyncio.gather(a.connect(), b.connect())
+        assert pair.remote.address.version == 6
+        a.send(b"over IPv6")
+        assert await b.recv() == b"over IPv6"

@@ -673,3 +673,82 @@ def test_our_own_address_is_no_remote_candidate() -> None:
     agent = make()
     agent.add_remote_candidate(candidate(LOCAL), NOW)
     assert agent.pairs == ()
+
+
+# --- what a path above the agent uses ----------------------------------------------------------------
+
+
+def test_bulk_data_may_pass_the_agent_by_if_it_is_told() -> None:
+    """The flow is handed out, and silence after what was sent on it still makes the agent ask."""
+    agent, peer = validated()
+    peer.sent()
+    assert agent.current is not None
+    pair = agent.current.id
+    assert agent.route(pair) == Path(LOCAL, REMOTE)
+    assert agent.route(PairId(99)) is None
+    agent.note_sent(pair, NOW)
+    agent.note_sent(PairId(99), NOW)
+    agent.note_received(Path(LOCAL, REMOTE.with_port(1)), NOW)
+    assert agent.next_timeout() == NOW + 2.0
+    agent.note_received(Path(LOCAL, REMOTE), NOW + 1.0)
+    agent.handle_timeout(NOW + 2.0)
+    assert peer.sent() == []
+    agent.note_sent(pair, NOW + 2.0)
+    agent.handle_timeout(NOW + 4.0)
+    assert len(peer.sent()) == 1
+
+
+def test_an_agent_without_a_valid_pair_has_no_current_one() -> None:
+    assert make().current is None
+
+
+def test_an_unanswered_question_brings_the_consent_check_forward() -> None:
+    """A probe without padding asks whether the peer is there."""
+    agent, peer = validated()
+    agent.probe(PairId(1), 0, NOW)
+    assert len(peer.sent()) == 1
+    asked: list[float] = []
+
+    def note(now: float) -> None:
+        asked.extend([now] * len(peer.sent()))
+
+    run(agent, NOW + 1.5, note)
+    assert len(asked) == 1
+    assert asked[0] - NOW < 1.2
+
+
+def test_a_selected_pair_that_turns_out_to_be_relayed_is_reported_again() -> None:
+    """The peer's check through its relay may overtake the signalling of that relay."""
+    agent = make()
+    peer = Peer(agent)
+    agent.end_of_local_addresses(NOW)
+    agent.end_of_remote_candidates(NOW)
+    peer.send(peer.check())
+    peer.answer()
+    peer.answer()
+    assert agent.selected is not None
+    assert not agent.selected.relayed
+    peer.sent()
+    agent.add_remote_candidate(candidate(REMOTE, CandidateType.RELAYED), NOW)
+    peer.sent()
+    assert [event.info.relayed for event in peer.events if isinstance(event, PairSelected)] == [True]
+
+
+def test_data_held_for_one_pair_stays_held_when_another_is_validated() -> None:
+    agent = make(controlling=False)
+    peer = Peer(agent)
+    other = REMOTE.with_port(50001)
+    peer.send(peer.check())
+    peer.send(peer.check(), source=other)
+    peer.send(b"first")
+    peer.send(b"second", source=other)
+    agent.handle_timeout(NOW + 0.05)
+    pending = [
+        (message, path) for message, path in peer.sent() if message.message_class is MessageClass.REQUEST
+    ]
+    by_source = {path.remote: message for message, path in pending}
+    assert set(by_source) == {REMOTE, other}
+    peer.send(build_success(by_source[other], LOCAL, short_term_key(THEIRS.pwd)), source=other)
+    assert received(agent) == [b"second"]
+    peer.send(build_success(by_source[REMOTE], LOCAL, short_term_key(THEIRS.pwd)))
+    assert received(agent) == [b"first"]

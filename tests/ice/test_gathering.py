@@ -310,3 +310,12 @@ def test_relay_only_ignores_checks_to_its_own_sockets() -> None:
     world.run(1)
     assert world.a.agent.drops.total > before
     assert world.a.agent.drops.last == "a check refused: no candidate of ours is there"
+
+
+def test_questions_under_way_are_bounded() -> None:
+    """Many addresses times many servers, none of which answers."""
+    servers = tuple(Address("203.0.113.5", 20_000 + number) for number in range(40))
+    bench = Bench(IceConfig(stun_servers=servers, ta=0.005))
+    bench.add(*(LOCAL.with_port(40_000 + number) for number in range(32)))
+    bench.run(5.4)
+    assert bench.agent.drops.counts["too many Binding requests under way"] > 0

@@ -18,6 +18,7 @@ from natwalk.ice import (
     PairValidated,
     State,
 )
+from natwalk.ice.connectivity import Check, Outcome, Purpose
 from natwalk.nat import Packet
 from natwalk.sim import Happening
 from natwalk.sim.internet import SERVER, SERVER_ALTERNATE
@@ -303,3 +304,32 @@ def test_unused_pairs_are_parked_and_come_back_when_needed() -> None:
     world.internet.core.block(direct_only_by_server)
     assert world.run(60, lambda: world.agreed() and kind(world.a.selected) == "relay"), world.report()
     world.exchange()
+
+
+def test_a_relay_that_stops_allowing_the_peer_loses_the_pair() -> None:
+    """Permissions are renewed every few minutes; the server may refuse one that it gave before."""
+    world = World("symmetric", "symmetric")
+    world.connect()
+    agent = world.a.agent
+    mine = next(
+        info
+        for info in agent.pairs
+        if info.state is State.SUCCEEDED and info.local.type is CandidateType.RELAYED
+    )
+    agent._life.relay_refuses(
+        mine.local.address, mine.remote.address.host, "the relay refuses it", world.network.now
+    )
+    world.a.driver.flush()
+    lost = {event.info.id: event.reason for event in world.a.of(PairLost)}
+    assert lost[mine.id] == "the relay refuses it"
+
+
+def test_the_outcome_of_a_check_of_a_forgotten_pair_changes_nothing() -> None:
+    world = connected()
+    life = world.a.agent._life
+    stranger = connected(seed=2).a.agent._pairing.checklist
+    pair = next(iter(stranger))
+    before = world.a.agent.pairs
+    check = Check(pair, Purpose.CHECK, controlling=True, use_candidate=False, priority=5)
+    life.outcome(Outcome(check, ok=False, reason="late"), world.network.now)
+    assert world.a.agent.pairs == before
