@@ -28,7 +28,8 @@ from natwalk.aio.transfer import (
     send_source,
 )
 from natwalk.peer import Failure
-from natwalk.transfer import FailureKind, Progress, TransferError, TransferInterrupted, wire
+from natwalk.transfer import FailureKind, FileData, Progress, TransferError, TransferInterrupted, wire
+from natwalk.transfer import sender as sender_module
 from natwalk.transfer.storage import Destination, Outcome, ResumeRecord, find_receive_state, scan
 from natwalk.transfer.storage import destination as destination_module
 
@@ -461,3 +462,28 @@ def test_transfer_ids_are_random() -> None:
 def _file(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+async def test_a_slow_disk_bounds_what_is_under_way(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receiver reads as fast as it can; the sender still waits for the disk, not only for the network."""
+    window = 2 << 20
+    monkeypatch.setattr(sender_module, "WINDOW", window)
+    monkeypatch.setattr(transfer_flow, "MAX_BACKLOG", 1 << 40)
+    (place / "f").write_bytes(os.urandom(12 << 20))
+    near, far = stream_pair(limit=1 << 40)
+    written = 0
+    most = 0
+    real = Destination.apply
+
+    def watched(self: Destination, items: list[Any]) -> None:
+        nonlocal written, most
+        most = max(most, near.outgoing.passed - written)
+        real(self, items)
+        written += sum(len(item.data) for item in items if isinstance(item, FileData))
+
+    monkeypatch.setattr(Destination, "apply", watched)
+    sent, received = await both(
+        send_paths(near, [place / "f"]), receive_files(far, place / "out", consent=accept_all)
+    )
+    assert sent.moved == received.moved == 12 << 20
+    assert most <= window + 3 * wire.MAX_DATA
