@@ -1,8 +1,8 @@
 """PeerConnection, two of them, on virtual time: what becomes of a meeting through every kind of NAT."""
 
 import pytest
-from conformance import CoreConformance
 
+from conformance import CoreConformance
 from natwalk.core import Address, LocalProtocolError, Path
 from natwalk.ice import IceConfig, TransportPolicy
 from natwalk.path import PathKind

@@ -48,7 +48,10 @@ INFO = PathInfo(PathKind.DIRECT, A, B, "host", "srflx", 0.0012345, 1472, "hole p
                 "remote_type": "prflx", "state": "failed", "rtt_ms": None, "reason": "no answer",
             },
         ),
-        (ServerTrouble(None, "link-local"), {"event": "server-trouble", "server": None, "reason": "link-local"}),
+        (
+            ServerTrouble(None, "link-local"),
+            {"event": "server-trouble", "server": None, "reason": "link-local"},
+        ),
         (PeerArrived(TOKEN), {"event": "peer-arrived"}),
         (Connected(TOKEN), {"event": "connected"}),
         (CodeReady("7-crossover-clockwork"), None),

@@ -21,6 +21,9 @@ class Bursts:
         self._waiting = 0
         self.refused = 0
 
+    def __len__(self) -> int:
+        return self._waiting
+
     def put(self, path: Path, datagrams: list[bytes]) -> None:
         """Queue ``datagrams`` for ``path``; what exceeds the bound is refused and counted."""
         room = MAX_WAITING - self._waiting

@@ -41,6 +41,8 @@ REPAIR_RETRY: Final = 8.0
 """Seconds one repair attempt gets before the next generation starts."""
 SETTLE_LIMIT: Final = 0.25
 """Seconds the first path waits for its MTU at most."""
+BURST: Final = 64
+"""Datagrams of ICE and TURN handed to the driver in one go at most."""
 SETTLE_SLACK: Final = 0.005
 """Seconds answers to probes may lie apart."""
 MAX_GENERATION: Final = 1 << 16
@@ -174,7 +176,8 @@ class PathManager:
         for gen in self._generations():
             if path.local in gen.locals:
                 gen.agent.receive(datagram, path, now)
-                self._service(now)
+                if not self._drain(gen, now):
+                    self._service(now)
                 return
         self._drops.add("no generation has that socket")
 
@@ -219,8 +222,10 @@ class PathManager:
         """The next datagrams to send, all on one path, or None."""
         if (burst := self._bursts.poll()) is not None:
             return burst
-        transmit = self.poll_transmit()
-        return None if transmit is None else (transmit.path, [transmit.data])
+        for gen in self._generations():
+            while len(self._bursts) < BURST and (transmit := gen.agent.poll_transmit()) is not None:
+                self._bursts.put(transmit.path, [transmit.data])
+        return self._bursts.poll()
 
     def poll_event(self) -> ev.PathEvent | None:
         """The next event, or None."""
@@ -268,16 +273,24 @@ class PathManager:
             self._events.put(ev.Received(whole))
 
     def _service(self, now: float) -> None:
-        """Take every agent's events until there are none."""
+        """Take every agent's events until there are none, then see what they change."""
         for gen in self._generations():
-            while (notice := gen.poll(now)) is not None:
-                if isinstance(notice, ev.Received):
-                    self._accept(notice.data)
-                else:
-                    self._events.put(notice)
+            self._drain(gen, now)
             gen.refresh()
         self._promote(now)
         self._update(now)
+
+    def _drain(self, gen: Generation, now: float) -> bool:
+        """Take the events of one agent; True when there were some and all were application data."""
+        data = news = False
+        while (notice := gen.poll(now)) is not None:
+            if isinstance(notice, ev.Received):
+                data = True
+                self._accept(notice.data)
+            else:
+                news = True
+                self._events.put(notice)
+        return data and not news
 
     def _promote(self, now: float) -> None:
         """Let the generation that is being tried take over once it has a pair to send on."""

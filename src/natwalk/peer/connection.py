@@ -304,13 +304,28 @@ class PeerConnection:
             while (mail := self._mailbox.poll_event()) is not None:
                 moved = True
                 self._on_mail(mail, now)
-            while self._path is not None and (event := self._path.poll_event()) is not None:
-                moved = True
-                self._on_path(event, now)
+            moved = self._pump_path(now) or moved
             while self._secure is not None and (notice := self._secure.poll_event()) is not None:
                 moved = True
                 self._on_secure(notice, now)
         self._flush(now)
+
+    def _pump_path(self, now: float) -> bool:
+        """Take the path's events, data in runs; False when there were none."""
+        moved = False
+        run: list[bytes] = []
+        while self._path is not None and (event := self._path.poll_event()) is not None:
+            moved = True
+            if isinstance(event, way.Received):
+                run.append(event.data)
+                continue
+            if run:
+                self._take_application(run, now)
+                run = []
+            self._on_path(event, now)
+        if run:
+            self._take_application(run, now)
+        return moved
 
     def _flush(self, now: float) -> None:
         if self._secure is not None and self._path is not None:
