@@ -20,7 +20,7 @@ class _AddressFields(NamedTuple):
 
 
 class Address(_AddressFields):
-    """Where a datagram goes to or comes from (the transport address of RFC 8489 §5).
+    """Where a datagram goes to or comes from (the transport address of RFC 8489 §4).
 
     ``host`` is the canonical text of the IP address, with a zone (``%eth0``) only on scoped IPv6
     addresses; ``port`` is 0..65535. Raises :class:`ValueError` on anything else: names are not addresses.

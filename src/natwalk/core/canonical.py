@@ -60,14 +60,14 @@ _V6: Final[tuple[tuple[IPv6Network, Reach], ...]] = tuple(
     for net, scope in (
         ("::/128", Reach.UNSPECIFIED),  # RFC 4291 §2.5.2
         ("::1/128", Reach.LOOPBACK),  # RFC 4291 §2.5.3
-        ("64:ff9b:1::/48", Reach.TRANSLATION),  # RFC 8215 §3
+        ("64:ff9b:1::/48", Reach.TRANSLATION),  # RFC 8215 §7
         ("100::/64", Reach.RESERVED),  # RFC 6666 §4, discard-only
         ("2001::/32", Reach.TUNNEL),  # RFC 4380 §2.6, Teredo
         ("2001:db8::/32", Reach.DOCUMENTATION),  # RFC 3849 §2
-        ("2001::/23", Reach.RESERVED),  # RFC 2928 §2, IETF protocol assignments
+        ("2001::/23", Reach.RESERVED),  # RFC 6890 §2.2.3, IETF protocol assignments
         ("2002::/16", Reach.TUNNEL),  # RFC 3056 §2, 6to4
-        ("3fff::/20", Reach.DOCUMENTATION),  # RFC 9637 §3
-        ("5f00::/16", Reach.RESERVED),  # RFC 9602 §4, SRv6 SIDs
+        ("3fff::/20", Reach.DOCUMENTATION),  # RFC 9637 §6
+        ("5f00::/16", Reach.RESERVED),  # RFC 9602 §5, SRv6 SIDs
         ("fc00::/7", Reach.PRIVATE),  # RFC 4193 §3.1
         ("fe80::/10", Reach.LINK_LOCAL),  # RFC 4291 §2.5.6
         ("fec0::/10", Reach.LINK_LOCAL),  # RFC 3879 §4, site-local, deprecated

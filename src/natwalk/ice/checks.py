@@ -60,7 +60,7 @@ def build_check(
     use_candidate: bool = False,
     size: int = 0,
 ) -> bytes:
-    """A Binding request that checks a pair (RFC 8445 §7.2.2), with integrity and fingerprint.
+    """A Binding request that checks a pair (RFC 8445 §7.2.2, §7.2.4), with integrity and fingerprint.
 
     ``priority`` is what a peer-reflexive candidate learned from it would have (§7.1.1). With ``size``
     the message is padded to that many bytes, rounded up to a multiple of 4 (PADDING, RFC 5780 §7.6);

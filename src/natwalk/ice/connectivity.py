@@ -265,7 +265,7 @@ class Connectivity:
         return pending if expires > now else None
 
     def _reflexive_priority(self, local: Candidate) -> int:
-        """The priority a peer-reflexive candidate would have that is learned with ``local`` (§7.1.1)."""
+        """The priority of a peer-reflexive candidate that ``local`` would show as (RFC 8445 §7.1.1)."""
         preference = local.priority >> 8 & 0xFFFF
         if not preference:
             preference = local_preference(local.address.ip, 0)

@@ -13,7 +13,7 @@ from typing import Final
 
 SERVER_NET: Final = IPv4Network("203.0.113.0/24")
 SERVER_HOSTS: Final = (10, 11)
-"""The server has two addresses, as measuring a NAT's behaviour needs (RFC 5780 §3)."""
+"""The server has two addresses, as measuring a NAT's behaviour needs (RFC 5780 §6)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How large a datagram one path carries, found by probing (RFC 8899, Datagram PLPMTUD).
 
 The probes are padded ICE checks, so they are authenticated and cost the application nothing. All sizes of
-the ladder go out at once: a probe that is too large is lost, a smaller one beside it is not (RFC 8899 §4.1
+the ladder go out at once: a probe that is too large is lost, a smaller one beside it is not (RFC 8899 §3
 forbids reading congestion into a lost probe, and these are few).
 """
 

@@ -106,7 +106,7 @@ class Transactions(Generic[T]):
         """The request that ``message`` answers, or None; it stays pending until :meth:`finish`.
 
         A response counts only when it comes from where the request went, to where it was sent from:
-        knowing the transaction ID is not enough (RFC 8489 §6.3). Requests and indications answer nothing.
+        knowing the transaction ID is not enough (RFC 8489 §6.3.1.2). Requests and indications answer nothing.
         """
         if not message.is_response:
             return None

@@ -62,7 +62,7 @@ DENIED_PORTS: Final = frozenset(
         11211,  # memcached
     }
 )
-"""Ports refused by default: mail, services that amplify, and those NATs rewrite (RFC 8656 §21.2.3)."""
+"""Ports refused by default: mail, services that amplify, and those NATs rewrite (RFC 8656 §21.3.2)."""
 
 _CACHE_LIMIT: Final = 8192
 
