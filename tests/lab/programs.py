@@ -82,7 +82,7 @@ class Program:
 
 
 class Stage:
-    """A lab with a running server; starts senders on a and receivers on b."""
+    """A lab with a server; starts senders on a and receivers on b."""
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
@@ -90,8 +90,10 @@ class Stage:
         self.output = folder / "output"
         self.output.mkdir()
         self._programs: list[Program] = []
-        self.server = self._start(lab.server, SERVE, "server")
-        self.server.wait_for("ready")
+
+    def serve(self) -> None:
+        """Start the server and wait until it is ready."""
+        self._start(self.lab.server, SERVE, "server").wait_for("ready")
 
     def send(self, *paths: Path) -> Program:
         return self._start(

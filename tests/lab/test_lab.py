@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -26,7 +28,7 @@ from natwalk.lab import Lab
 lab = Lab("cgnat", "symmetric")
 sleeper = lab.b.popen(["sh", "-c", "sleep 1000 & sleep 1000"])
 nodes = [lab.internet, lab.server, lab.a, lab.b, *lab.routers_a, *lab.routers_b]
-print(json.dumps({"nodes": [n.pid for n in nodes], "sleeper": sleeper.pid,
+print(json.dumps({"nodes": [n.pid for n in nodes], "sleeper": sleeper.pid, "keeper": lab.keeper_pid,
                   "user_namespace": lab.in_user_namespace}), flush=True)
 sys.stdin.readline()
 lab.close()
@@ -34,20 +36,45 @@ print("closed", flush=True)
 """
 
 
-def network_namespaces() -> set[int]:
-    """Inodes of the network namespaces that have a process, as far as we may look."""
+class Watched:
+    """Network namespaces, held open so that their inode numbers stay theirs."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._handles = [os.open(f"/proc/{pid}/ns/net", os.O_RDONLY) for pid in pids]
+        self.inodes = {os.fstat(handle).st_ino for handle in self._handles}
+
+    def processes(self) -> list[int]:
+        """Who is in them, as far as we may look."""
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdecimal():
+                try:
+                    if os.stat(f"/proc/{name}/ns/net").st_ino in self.inodes:
+                        found.append(int(name))
+                except OSError:
+                    continue  # gone, or not ours to look at
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            os.close(handle)
+
+
+def children() -> set[int]:
+    """Processes that are ours."""
     found = set()
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
-                found.add(os.stat(f"/proc/{name}/ns/net").st_ino)
+                stat = Path(f"/proc/{name}/stat").read_text()
             except OSError:
-                continue  # gone, or not ours to look at
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(name))
     return found
-
-
-def namespace_of(pid: int) -> int:
-    return os.stat(f"/proc/{pid}/ns/net").st_ino
 
 
 def links() -> str:
@@ -93,29 +120,46 @@ def test_programs_get_their_input_and_give_output_and_exit_code() -> None:
 @pytest.mark.lab
 def test_a_started_program_is_the_process_that_signals_reach() -> None:
     with Lab("none", "none") as lab:
-        process = lab.a.popen(["sleep", "1000"])
-        assert namespace_of(process.pid) in {namespace_of(lab.a.pid), namespace_of(os.getpid())}
+        process = lab.a.popen(["sh", "-c", "echo $$; exec sleep 1000"], stdout=subprocess.PIPE)
+        assert int(process.stdout.readline()) == process.pid
+        process.stdout.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == -signal.SIGTERM
 
 
 @pytest.mark.lab
 def test_closing_kills_what_still_runs_and_may_be_repeated() -> None:
-    with Lab("port-restricted", "symmetric") as lab:
+    lab = Lab("port-restricted", "symmetric")
+    nodes = [lab.a, lab.b, lab.server, lab.internet, lab.nat_a, lab.nat_b]
+    with Watched(node.pid for node in nodes) as watched:
         process = lab.a.popen(["sleep", "1000"])
-        inodes = {namespace_of(node.pid) for node in (lab.a, lab.b, lab.server, lab.internet, lab.nat_a)}
-        assert inodes <= network_namespaces()
-    assert process.returncode == -signal.SIGKILL
-    assert not inodes & network_namespaces()
+        assert {node.pid for node in nodes} <= set(watched.processes())
+        lab.close()
+        assert process.returncode == -signal.SIGKILL
+        assert watched.processes() == []
     lab.close()
 
 
 @pytest.mark.lab
+def test_a_program_on_its_way_into_a_lab_that_ends_does_not_get_in() -> None:
+    """Started just before the end, it may hold the namespace open already and enter after the sweep."""
+    for _ in range(5):
+        lab = Lab("none", "none")
+        with Watched([lab.a.pid]) as watched:
+            late = [
+                subprocess.Popen(lab.a.argv(["sleep", "1000"]), stderr=subprocess.DEVNULL) for _ in range(9)
+            ]
+            lab.close()
+            assert [process.wait(5) for process in late].count(0) == 0
+            assert watched.processes() == []
+
+
+@pytest.mark.lab
 def test_an_unknown_kind_is_refused_before_anything_is_made() -> None:
-    before = network_namespaces()
+    before = children()
     with pytest.raises(ValueError, match="'conical' is not a kind of NAT"):
         Lab("conical")
-    assert network_namespaces() == before
+    assert children() == before
 
 
 @pytest.mark.lab
@@ -123,15 +167,16 @@ def test_a_lab_that_fails_half_way_is_taken_down(monkeypatch) -> None:
     made = []
 
     def refuse(self, node, interface, *numbers) -> None:
-        made.append(namespace_of(node.pid))
+        made.append(Watched([node.pid]))
         raise LabError("no cable left")
 
     monkeypatch.setattr("natwalk.lab.nodes.Network.attach", refuse)
     with pytest.raises(LabUnavailable, match="no cable left") as caught:
         Lab()
     assert "the kernel must have" in caught.value.hint
-    assert made
-    assert not set(made) & network_namespaces()
+    (watched,) = made
+    with watched:
+        assert watched.processes() == []
 
 
 def owner(
@@ -156,13 +201,13 @@ def check_that_it_vanishes(process: subprocess.Popen[str], *, in_user_namespace:
     with process:
         made = json.loads(process.stdout.readline())
         assert made["user_namespace"] is in_user_namespace
-        inodes = {namespace_of(pid) for pid in made["nodes"]}
-        assert inodes <= network_namespaces()
-        assert len(inodes) == 7
-        process.kill()
-        process.wait(10)
-        wait_until_gone([*made["nodes"], made["sleeper"]])
-    assert not inodes & network_namespaces()
+        with Watched(made["nodes"]) as watched:
+            assert len(watched.inodes) == 7
+            assert set(made["nodes"]) <= set(watched.processes())
+            process.kill()
+            process.wait(10)
+            wait_until_gone([made["keeper"], made["sleeper"], *made["nodes"]])
+            assert watched.processes() == []
     assert links() == before
 
 

@@ -20,6 +20,7 @@ CLONE_NEWNET = 0x4000_0000
 PR_SET_PDEATHSIG = 1
 SWEEPS = 100
 SWEEP_PAUSE = 0.01
+QUIET_SWEEPS = 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -72,19 +73,50 @@ def _sit(write_end: int) -> None:
     os._exit(1)
 
 
-def sweep(namespaces: set[int], spare: set[int]) -> int:
-    """Kill every process inside ``namespaces`` (inode numbers) but ``spare``; how many there were."""
+def end(anchors: dict[int, int]) -> None:
+    """Kill everything that is or will be in the namespaces of ``anchors`` (process id to open namespace).
+
+    The anchors go first: from then on no ``nsenter`` finds a way in. One that had found it before is
+    recognised by its command line until it is inside, and by its namespace from then on. The namespaces
+    are held open meanwhile, or their inode numbers could become those of another lab.
+    """
+    for pid in anchors:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    namespaces = {os.fstat(handle).st_ino for handle in anchors.values()}
+    quiet = 0  # in a row, because a process in the middle of execve shows neither for an instant
+    for _ in range(SWEEPS):
+        quiet = 0 if _sweep(set(anchors), namespaces) else quiet + 1
+        if quiet == QUIET_SWEEPS:
+            return
+        time.sleep(SWEEP_PAUSE)
+
+
+def _sweep(anchors: set[int], namespaces: set[int]) -> int:
+    """Kill every process in or on its way into the lab; how many there were."""
     found = 0
     for name in os.listdir("/proc"):
-        if not name.isdecimal() or int(name) in spare:
+        if not name.isdecimal():
             continue
         try:
-            if os.stat(f"/proc/{name}/ns/net").st_ino in namespaces:
+            if _is_entering(name, anchors) or os.stat(f"/proc/{name}/ns/net").st_ino in namespaces:
                 os.kill(int(name), signal.SIGKILL)
                 found += 1
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended meanwhile, or is somebody else's and so not in our namespaces
     return found
+
+
+def _is_entering(name: str, anchors: set[int]) -> bool:
+    """Whether process ``name`` is an ``nsenter -t`` into one of our namespaces (see ``Space.enter``)."""
+    with open(f"/proc/{name}/cmdline", "rb") as file:
+        words = file.read(256).split(b"\0")
+    return (
+        len(words) > 2
+        and os.path.basename(words[0]) == b"nsenter"
+        and words[1] == b"-t"
+        and words[2] in {b"%d" % pid for pid in anchors}
+    )
 
 
 def main() -> int:
@@ -103,15 +135,9 @@ def main() -> int:
         except OSError as error:
             print(f"failed making a network namespace: {error.strerror}", flush=True)
             break
-        anchors[pid] = os.stat(f"/proc/{pid}/ns/net").st_ino
+        anchors[pid] = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
         print(pid, flush=True)
-    for _ in range(SWEEPS):
-        if not sweep(set(anchors.values()), set(anchors)):
-            break
-        time.sleep(SWEEP_PAUSE)
-    for pid in anchors:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    end(anchors)
     return 0
 
 

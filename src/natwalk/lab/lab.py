@@ -76,6 +76,11 @@ class Lab:
         """Whether the lab was built without being root."""
         return self._space.in_user_namespace
 
+    @property
+    def keeper_pid(self) -> int:
+        """The process that ends last, when nothing of the lab is left."""
+        return self._space.keeper_pid
+
     def close(self) -> None:
         """Kill every program in the lab and remove it. Safe to call twice."""
         self._space.close()

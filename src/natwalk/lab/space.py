@@ -116,6 +116,11 @@ class Space:
             self.in_user_namespace = True
             self._keeper = self._start()
 
+    @property
+    def keeper_pid(self) -> int:
+        """The keeper's process id; it ends when nothing is left in the namespaces."""
+        return self._keeper.pid
+
     def new_pid(self) -> int:
         """Make one more namespace; the process id of its anchor. Raises LabUnavailable."""
         return _ask(self._keeper)
