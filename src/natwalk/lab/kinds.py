@@ -95,7 +95,8 @@ def ruleset(layer: LayerConfig, public_address: str, port_mask: int) -> str:
             admit, tables, udp_port = ("" if layer.udp else _DROP_UDP), "", ""
         case NatConfig():
             if (layer.mapping, layer.filtering) not in _RULES:
-                raise ValueError(f"the lab has no NAT with {layer.mapping.value} mapping and so on: {layer}")
+                behaviour = f"{layer.mapping.value} mapping and {layer.filtering.value} filtering"
+                raise ValueError(f"the lab has no NAT with {behaviour}")
             admit, tables = _RULES[layer.mapping, layer.filtering]
             udp_port = _port_rule(layer.mapping, port_mask)
     return _ROUTER.substitute(admit=admit, public=public_address, udp_port=udp_port, tables=tables)
