@@ -34,6 +34,8 @@ class Stream:
         self.stream_id = stream_id
         self._connection = connection
         self._chunks: deque[bytes] = deque()
+        self._taken = 0
+        """Bytes of the first chunk that were read already."""
         self._size = 0
         self._end = False
         self._reset: int | None = None
@@ -54,12 +56,15 @@ class Stream:
             self._connection.raise_if_ended()
             self._readable.clear()
             await self._readable.wait()
-        chunk = self._chunks.popleft()
-        if len(chunk) > n:
-            self._chunks.appendleft(chunk[n:])
-            chunk = chunk[:n]
-        self._size -= len(chunk)
-        return chunk
+        first, start = self._chunks[0], self._taken
+        if len(first) - start > n:
+            self._taken += n
+            self._size -= n
+            return first[start : start + n]
+        self._chunks.popleft()
+        self._taken = 0
+        self._size -= len(first) - start
+        return first[start:]
 
     async def write(self, data: bytes | memoryview) -> None:
         """Send ``data``; waits while too much is queued. Raises StreamEnded and ConnectionEnded."""

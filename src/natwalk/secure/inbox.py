@@ -16,13 +16,16 @@ UNREAD_LIMIT: Final = 128 << 20
 EVENT_COST: Final = 256
 """What an event counts beside its data, so that many empty ones are bounded too."""
 
+LARGE: Final = 16 << 10
+"""Bytes from which data is handed on as it is: merging would cost a copy and save little."""
+
 REASON_LIMIT: Final = 200
 
 
 class Inbox:
     """The event queue of one connection.
 
-    Adjacent data of one stream becomes one StreamData. Until ``release`` nothing but the end comes out.
+    Adjacent small data of one stream becomes one StreamData. Until ``release`` nothing but the end comes out.
     """
 
     def __init__(self) -> None:
@@ -42,7 +45,7 @@ class Inbox:
         """Queue bytes of a stream."""
         if self._sealed or not (data or fin):
             return
-        if stream_id != self._stream:
+        if stream_id != self._stream or len(data) >= LARGE:
             self._merge()
             self._stream = stream_id
         self._chunks.append(data)

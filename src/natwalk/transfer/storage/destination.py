@@ -26,6 +26,8 @@ from natwalk.transfer.storage.placing import Placed, place
 from natwalk.transfer.storage.state import STATE_FILE, ReceiveState, read_receive_state, write_private
 
 BLOCK: Final = 1 << 20
+SMALL: Final = 32 << 10
+"""Bytes from which a piece is written by itself: joining would only copy it."""
 _DATA: Final = "data"
 _MAX_STAGES: Final = 100
 
@@ -245,7 +247,7 @@ def joined(items: Iterable[FlowItem]) -> Iterator[FlowItem]:
     pieces: list[bytes | memoryview] = []
     size = 0
     for item in items:
-        if isinstance(item, FileData):
+        if isinstance(item, FileData) and len(item.data) < SMALL:
             pieces.append(item.data)
             size += len(item.data)
             if size < BLOCK:
@@ -253,7 +255,7 @@ def joined(items: Iterable[FlowItem]) -> Iterator[FlowItem]:
         if pieces:
             yield FileData(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             pieces, size = [], 0
-        if not isinstance(item, FileData):
+        if not isinstance(item, FileData) or len(item.data) >= SMALL:
             yield item
     if pieces:
         yield FileData(pieces[0] if len(pieces) == 1 else b"".join(pieces))
