@@ -376,7 +376,8 @@ class TestIceServers:
         async with running() as ready:
             servers = await fetch_ice_servers(ready.http)
         port = int(ready.stun[0].rpartition(":")[2])
-        assert servers.stun == (Address("127.0.0.1", port),)
+        assert servers.stun[0] == Address("127.0.0.1", port)
+        assert len(servers.stun) == 2
         [turn] = servers.turn
         assert turn.address == Address("127.0.0.1", port)
         assert turn.username

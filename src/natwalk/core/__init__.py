@@ -3,6 +3,7 @@
 from natwalk.core.address import Address, IPAddress
 from natwalk.core.canonical import Reach, canonical, reach
 from natwalk.core.contract import Core, Drops, Outbox, Path, RandomBytes, Transmit
+from natwalk.core.deadlines import Deadlines
 from natwalk.core.errors import (
     ErrorResponse,
     IntegrityError,
@@ -18,6 +19,7 @@ from natwalk.core.timers import Timers, earliest
 __all__ = [
     "Address",
     "Core",
+    "Deadlines",
     "Drops",
     "ErrorResponse",
     "IPAddress",

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import assert_never
 
-from natwalk.core import Drops, IPAddress, MalformedMessage, Outbox, RandomBytes, earliest
-from natwalk.rendezvous.deadlines import Deadlines
+from natwalk.core import Deadlines, Drops, IPAddress, MalformedMessage, Outbox, RandomBytes, earliest
 from natwalk.rendezvous.limits import Rate, RendezvousLimits, SourceRates, TokenBucket, source_of
 from natwalk.rendezvous.mailboxes import Kind, Mailbox, Put
 from natwalk.rendezvous.messages import (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
-from natwalk.core import RandomBytes
-from natwalk.rendezvous.deadlines import Deadlines
+from natwalk.core import Deadlines, RandomBytes
 from natwalk.rendezvous.limits import RendezvousLimits
 from natwalk.rendezvous.mailboxes import Kind, Mailbox, Put
 from natwalk.rendezvous.messages import FailureCode, Slot

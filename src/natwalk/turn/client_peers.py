@@ -13,12 +13,11 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Final
 
-from natwalk.core import Address, Drops, IPAddress, Outbox, Path, RandomBytes, Transmit
+from natwalk.core import Address, Deadlines, Drops, IPAddress, Outbox, Path, RandomBytes, Transmit
 from natwalk.stun import CHANNEL_NUMBER, DATA, XOR_PEER_ADDRESS, Method, encode, indication
 from natwalk.turn.channel_data import CHANNEL_MIN, pack_header
 from natwalk.turn.client_events import PermissionDenied, TurnClientEvent
 from natwalk.turn.client_requests import Answer, Request
-from natwalk.turn.deadlines import Deadlines
 
 PERMISSION_REFRESH: Final = 200.0  # of 300 s, RFC 8656 §9; one lost transaction takes 39.5 s
 CHANNEL_REFRESH: Final = 300.0  # of 600 s, RFC 8656 §12

@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 
-from natwalk.core import Address, Outbox, Path
+from natwalk.core import Address, Deadlines, Outbox, Path
 from natwalk.turn.allocation import (
     CHANNEL_LIFETIME,
     PERMISSION_LIFETIME,
     Allocation,
     Channel,
 )
-from natwalk.turn.deadlines import Deadlines
 from natwalk.turn.server_events import (
     AllocationEnded,
     EndReason,

@@ -1,4 +1,7 @@
-"""Deadlines by key for tables with thousands of entries: a heap with lazy deletion."""
+"""Deadlines by key for tables with thousands of entries: a heap with lazy deletion.
+
+:class:`natwalk.core.Timers` is the same for the few dozen timers of one connection.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Deadlines(Generic[K]):
-    """One deadline a key; the heap never holds more than twice the keys plus 64 entries."""
+    """One deadline a key, set and found in O(log n).
+
+    A moved or cancelled deadline leaves a stale entry in the heap, skipped when it surfaces; the heap is
+    rebuilt before it holds more than twice the keys plus 64 entries.
+    """
 
     __slots__ = ("_at", "_count", "_heap")
 
@@ -32,6 +39,11 @@ class Deadlines(Generic[K]):
         """Disarm ``key``; harmless when it is not armed."""
         self._at.pop(key, None)
 
+    def clear(self) -> None:
+        """Disarm everything."""
+        self._at.clear()
+        self._heap.clear()
+
     def get(self, key: K) -> float | None:
         """When ``key`` is due, or None when it is not armed."""
         armed = self._at.get(key)
@@ -45,6 +57,13 @@ class Deadlines(Generic[K]):
         key = heappop(self._heap)[2]
         del self._at[key]
         return key
+
+    def due(self, now: float) -> list[K]:
+        """Disarm and return every key due at ``now``, earliest first."""
+        keys: list[K] = []
+        while (key := self.pop_due(now)) is not None:
+            keys.append(key)
+        return keys
 
     def next_timeout(self) -> float | None:
         """The earliest deadline, or None."""

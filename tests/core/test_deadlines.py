@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natwalk.turn.deadlines import Deadlines
+from natwalk.core import Deadlines
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["set", "cancel", "due"]), st.integers(0, 8), st.integers(0, 50)), max_size=80
@@ -47,3 +47,18 @@ def test_clear_forgets_everything() -> None:
     deadlines.clear()
     assert deadlines.next_timeout() is None
     assert deadlines.due(10.0) == []
+
+
+def test_pop_due_takes_one_at_a_time_earliest_first() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    for name, at in (("late", 9.0), ("early", 1.0), ("middle", 5.0)):
+        deadlines.set(name, at)
+    assert [deadlines.pop_due(6.0) for _ in range(3)] == ["early", "middle", None]
+    assert deadlines.get("late") == 9.0
+
+
+def test_a_key_set_again_for_the_same_time_is_due_once() -> None:
+    deadlines: Deadlines[str] = Deadlines()
+    deadlines.set("a", 1.0)
+    deadlines.set("a", 1.0)
+    assert deadlines.due(2.0) == ["a"]
