@@ -301,15 +301,6 @@ def test_events_tell_the_story_in_order() -> None:
     assert PathBroken not in kinds
 
 
-@pytest.mark.parametrize(
-    ("role", "options"),
-    [(Role.ACCEPT, {}), (Role.OFFER, {"code": Code.parse(_code(4))})],
-)
-def test_roles_and_what_they_need_must_fit(role: Role, options: dict[str, Code]) -> None:
-    with pytest.raises(ValueError, match=r"code|token"):
-        PeerConfig(role, **options)  # type: ignore[arg-type]
-
-
 def test_commands_before_their_time_are_refused() -> None:
     core = PeerConnection(PeerConfig(Role.OFFER), identity=Identity.generate(), random_bytes=bytes)
     with pytest.raises(LocalProtocolError, match="not connected"):

@@ -109,7 +109,7 @@ class PathManager:
 
     def set_remote_parameters(self, generation: int, parameters: IceParameters, now: float) -> None:
         """The peer's credentials for ``generation``; one newer than ours begins a repair here too."""
-        newest = self._next or self._current
+        newest = None if self._closed else self._next or self._current
         if newest is not None and newest.number < generation <= MAX_GENERATION:
             self._restart_as(generation)
         if (gen := self._find(generation)) is not None and not gen.described:
@@ -244,7 +244,10 @@ class PathManager:
         return tuple(gen for gen in (self._current, self._next) if gen is not None)
 
     def _find(self, number: int) -> Generation | None:
-        return next((gen for gen in self._generations() if gen.number == number), None)
+        """The generation called ``number`` while it may still be told something."""
+        if self._closed:
+            return None
+        return next((g for g in self._generations() if g.number == number and g.failed is None), None)
 
     def _begin(self, number: int) -> Generation:
         gen = Generation(number, self._config, controlling=self._controlling, random_bytes=self._random_bytes)

@@ -1,6 +1,7 @@
 """One authenticated connection to one peer, composed of mailbox, path and QUIC; a core like its parts."""
 
-from natwalk.peer.connection import APP_ID, PeerConfig, PeerConnection, Role
+from natwalk.peer.config import PeerConfig, Role
+from natwalk.peer.connection import APP_ID, PeerConnection
 from natwalk.peer.events import (
     CandidateSeen,
     CheckSeen,

@@ -8,8 +8,6 @@ things: meet, tell each other certificates and candidates, find a path, prove wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final, assert_never
 
 from natwalk import path as way
@@ -26,18 +24,12 @@ from natwalk.core import (
     Transmit,
     earliest,
 )
-from natwalk.ice import Candidate, IceConfig, IceParameters
+from natwalk.ice import IceConfig
 from natwalk.peer import events as ev
+from natwalk.peer.config import PeerConfig, Role
 from natwalk.peer.failures import of_close, of_rendezvous
-from natwalk.peer.messages import (
-    CandidateLine,
-    CandidatesEnd,
-    Description,
-    Farewell,
-    Hello,
-    Message,
-    NatReport,
-)
+from natwalk.peer.messages import Farewell, Hello, Message
+from natwalk.peer.negotiation import incoming, outgoing
 from natwalk.peer.signalling import Signalling
 
 APP_ID: Final = "natwalk/1"
@@ -45,34 +37,6 @@ EARLY_DATAGRAMS: Final = 64
 """QUIC datagrams kept while the path or the peer's certificate is not known yet."""
 SERVER_DATAGRAM: Final = 1472
 """Largest datagram, in bytes, that the QUIC client's end takes (see ``secure.engine``)."""
-
-
-class Role(Enum):
-    """OFFER makes the code and controls ICE and QUIC; ACCEPT was given the code."""
-
-    OFFER = "offer"
-    ACCEPT = "accept"
-
-
-@dataclass(frozen=True, slots=True)
-class PeerConfig:
-    """How to meet: by a fresh code (OFFER), by the code given (ACCEPT), or by a resume token (both).
-
-    ``connect_timeout`` is the seconds between the peer's arrival and an authenticated connection.
-    Raises ValueError when the role and what it needs do not fit.
-    """
-
-    role: Role
-    code: rv.Code | None = None
-    resume: ev.ResumeToken | None = None
-    connect_timeout: float = 60.0
-    agent: str = "natwalk"
-
-    def __post_init__(self) -> None:
-        if self.role is Role.ACCEPT and self.code is None and self.resume is None:
-            raise ValueError("accepting needs a code or a resume token")
-        if self.role is Role.OFFER and self.code is not None:
-            raise ValueError("the offering side gets its code from the server")
 
 
 class PeerConnection:
@@ -415,61 +379,31 @@ class PeerConnection:
                 if self._peer_fingerprint is None:
                     self._peer_fingerprint = bytes.fromhex(fingerprint)
                     self._secure_if_ready(now)
-            case Description(generation=generation, ufrag=ufrag, pwd=pwd):
-                self._ways().set_remote_parameters(generation, self._parameters(ufrag, pwd), now)
-            case CandidateLine(generation=generation, line=line):
-                self._on_candidate(generation, line, now)
-            case CandidatesEnd(generation=generation):
-                self._ways().end_of_remote_candidates(generation, now)
-            case NatReport(mapping=mapping):
-                self._ways().peer_mapping = way.MappingView(mapping)
-                self._events.put(ev.NatSeen("remote", mapping))
             case Farewell(reason=reason):
                 if not self.connected:
                     self._fail(ev.Failure.PEER_CLOSED, reason or "the peer stopped", now)
             case _:
-                assert_never(message)
-
-    def _parameters(self, ufrag: str, pwd: str) -> IceParameters:
-        return IceParameters(ufrag, pwd)
-
-    def _on_candidate(self, generation: int, line: str, now: float) -> None:
-        try:
-            candidate = Candidate.from_sdp(line)
-        except MalformedMessage:
-            self._drops.add("candidate that is none")
-            return
-        self._events.put(_seen("remote", candidate))
-        self._ways().add_remote_candidate(generation, candidate, now)
+                try:
+                    notice = incoming(message, self._ways(), now)
+                except MalformedMessage:
+                    self._drops.add("the peer told something that makes no sense")
+                    return
+                if notice is not None:
+                    self._events.put(notice)
 
     def _on_path(self, event: way.PathEvent, now: float) -> None:
+        told = outgoing(event)
+        if told is not None:
+            message, notice = told
+            self._signalling.queue(message)
+            if notice is not None:
+                self._events.put(notice)
+            return
         match event:
-            case way.Received(data=data):
-                self._take_application([data], now)
-            case way.LocalDescription(generation=generation, parameters=parameters):
-                self._signalling.queue(Description(generation, parameters.ufrag, parameters.pwd))
-            case way.LocalCandidate(generation=generation, candidate=candidate):
-                self._signalling.queue(CandidateLine(generation, candidate.to_sdp()))
-                self._events.put(_seen("local", candidate))
-            case way.LocalCandidatesEnd(generation=generation):
-                self._signalling.queue(CandidatesEnd(generation))
-            case way.MappingKnown(view=view):
-                self._signalling.queue(NatReport(view.value))
-                self._events.put(ev.NatSeen("local", view.value))
             case way.GatheringTrouble(server=server, reason=reason):
                 self._events.put(ev.ServerTrouble(server, reason))
             case way.CheckResult(pair=pair, ok=ok):
-                self._events.put(
-                    ev.CheckSeen(
-                        pair.local.address,
-                        pair.remote.address,
-                        pair.local.type.value,
-                        pair.remote.type.value,
-                        ok,
-                        pair.reason or "",
-                        pair.rtt,
-                    )
-                )
+                self._events.put(ev.CheckSeen.of(pair, ok=ok))
             case way.PathReady(info=info) | way.PathChanged(info=info):
                 self._events.put(ev.PathChosen(info))
                 self._secure_if_ready(now)
@@ -483,7 +417,7 @@ class PeerConnection:
             case way.SocketsWanted() | way.SocketsReleased():
                 self._events.put(event)
             case _:
-                assert_never(event)
+                pass  # told to the peer above, or data that went its own way
 
     def _secure_if_ready(self, now: float) -> None:
         """Begin QUIC when the path carries data and the peer's certificate is known."""
@@ -550,7 +484,3 @@ class PeerConnection:
         while self._path is not None and (event := self._path.poll_event()) is not None:
             if isinstance(event, way.SocketsReleased):
                 self._events.put(event)
-
-
-def _seen(side: str, candidate: Candidate) -> ev.CandidateSeen:
-    return ev.CandidateSeen(side, candidate.type.value, candidate.address, candidate.related)

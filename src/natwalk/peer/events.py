@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from natwalk.core import Address
+from natwalk.ice import PairInfo
 from natwalk.path import PathInfo, SocketsReleased, SocketsWanted
 from natwalk.secure import DatagramReceived, StreamData, StreamReset, StreamStopped
 
@@ -90,6 +91,19 @@ class CheckSeen:
     ok: bool
     reason: str
     rtt: float | None
+
+    @classmethod
+    def of(cls, pair: PairInfo, *, ok: bool) -> CheckSeen:
+        """What became of ``pair``."""
+        return cls(
+            pair.local.address,
+            pair.remote.address,
+            pair.local.type.value,
+            pair.remote.type.value,
+            ok,
+            pair.reason,
+            pair.rtt,
+        )
 
 
 @dataclass(frozen=True, slots=True)
