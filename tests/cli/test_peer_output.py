@@ -89,7 +89,7 @@ def test_programs_get_events(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["event"] for event in events] == [
-        *("peer", "candidate", "candidate", "nat", "check", "check", "server-trouble"),
+        *("peer-arrived", "candidate", "candidate", "nat", "check", "check", "server-trouble"),
         *("path", "connected", "path-lost", "path", "peer-unavailable"),
     ]
     assert events[7] == {

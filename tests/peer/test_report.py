@@ -14,6 +14,7 @@ from natwalk.peer import (
     PathChosen,
     PeerArrived,
     PeerEvent,
+    PeerUnavailable,
     ResumeToken,
     ServerTrouble,
     report,
@@ -38,7 +39,13 @@ INFO = PathInfo(PathKind.DIRECT, A, B, "host", "srflx", 0.0012345, 1472, "hole p
         (PathBroken("no answer"), {"event": "path-lost", "reason": "no answer"}),
         (
             CandidateSeen("remote", "relay", A, None),
-            {"event": "candidate", "side": "remote", "type": "relay", "address": "192.0.2.1:5"},
+            {
+                "event": "candidate",
+                "side": "remote",
+                "type": "relay",
+                "address": "192.0.2.1:5",
+                "related": None,
+            },
         ),
         (NatSeen("local", "no-nat"), {"event": "nat", "side": "local", "mapping": "no-nat"}),
         (
@@ -53,6 +60,7 @@ INFO = PathInfo(PathKind.DIRECT, A, B, "host", "srflx", 0.0012345, 1472, "hole p
             {"event": "server-trouble", "server": None, "reason": "link-local"},
         ),
         (PeerArrived(TOKEN), {"event": "peer-arrived"}),
+        (PeerUnavailable(), {"event": "peer-unavailable"}),
         (Connected(TOKEN), {"event": "connected"}),
         (CodeReady("7-crossover-clockwork"), None),
     ],

@@ -39,6 +39,7 @@ def report(event: ev.PeerEvent) -> Report | None:
                 "side": event.side,
                 "type": event.type,
                 "address": str(event.address),
+                "related": None if event.related is None else str(event.related),
             }
         case ev.NatSeen():
             return {"event": "nat", "side": event.side, "mapping": event.mapping}
@@ -61,6 +62,8 @@ def report(event: ev.PeerEvent) -> Report | None:
             }
         case ev.PeerArrived():
             return {"event": "peer-arrived"}
+        case ev.PeerUnavailable():
+            return {"event": "peer-unavailable"}
         case ev.Connected():
             return {"event": "connected"}
         case _:
