@@ -85,6 +85,38 @@ async def test_bulk_arrives_whole_with_back_pressure(server: Ready) -> None:
         await writing
 
 
+async def test_a_reader_that_does_not_read_holds_the_writer_up_and_loses_nothing(server: Ready) -> None:
+    data = bytes(range(256)) * 4096 * 40
+    async with pair(server.http) as (a, b):
+        stream, quick = await a.open_stream(), await a.open_stream()
+
+        async def write() -> None:
+            await stream.write(data)
+            await stream.finish()
+
+        writing = asyncio.create_task(write())
+        other = await b.accept_stream()
+        await asyncio.wait({writing}, timeout=0.5)
+        assert not writing.done(), "40 MB went to a reader that does not read"
+        await quick.write(b"not held up")
+        assert await (await b.accept_stream()).read() == b"not held up"
+        assert await read_all(other) == data
+        await writing
+
+
+async def test_streams_that_ended_are_forgotten(server: Ready) -> None:
+    async with pair(server.http) as (a, b):
+        for _ in range(20):
+            stream = await a.open_stream()
+            await stream.write(b"x")
+            await stream.finish()
+            other = await b.accept_stream()
+            await other.finish()
+            assert await read_all(other) == b"x"
+            assert await read_all(stream) == b""
+        assert (len(a._streams), len(b._streams)) == (0, 0)
+
+
 async def test_the_path_on_one_machine_is_direct_and_wide(server: Ready) -> None:
     async with pair(server.http) as (a, b):
         for side in (a, b):

@@ -13,12 +13,13 @@ from natwalk.aio.peer import PeerDriver
 from natwalk.core import LocalProtocolError
 from natwalk.path import PathInfo
 from natwalk.peer import Ended, PeerEvent, ResumeToken
+from natwalk.peer.credit import WINDOW
 from natwalk.secure import DatagramReceived, StreamData, StreamReset, StreamStopped
 
 WRITE_BACKLOG: Final = 2 << 20
 """Bytes a stream queues before ``write`` waits."""
-READ_LIMIT: Final = 64 << 20
-"""Bytes a stream keeps for a reader that does not read; beyond, the stream is refused."""
+READ_LIMIT: Final = 2 * WINDOW
+"""Bytes a stream keeps for its reader; only a peer that minds no credit can send more."""
 MAX_DATAGRAMS: Final = 1024
 MAX_EVENTS: Final = 4096
 CLOSE_GRACE: Final = 0.05
@@ -56,15 +57,10 @@ class Stream:
             self._connection.raise_if_ended()
             self._readable.clear()
             await self._readable.wait()
-        first, start = self._chunks[0], self._taken
-        if len(first) - start > n:
-            self._taken += n
-            self._size -= n
-            return first[start : start + n]
-        self._chunks.popleft()
-        self._taken = 0
-        self._size -= len(first) - start
-        return first[start:]
+        data = self._take(n)
+        if not self._end:
+            self._connection.consumed(self.stream_id, len(data))
+        return data
 
     async def write(self, data: bytes | memoryview) -> None:
         """Send ``data``; waits while too much is queued. Raises StreamEnded and ConnectionEnded."""
@@ -79,17 +75,37 @@ class Stream:
             self._connection.raise_if_ended()
             self._finished = True
             self._connection.send_stream(self.stream_id, b"", fin=True)
+            self._connection.forget_if_over(self)
 
     def reset(self, code: int = 0) -> None:
         """Give the stream up, losing what was queued; the peer's ``read`` raises StreamEnded(code)."""
         self._connection.reset_stream(self.stream_id, code)
+
+    def _take(self, n: int) -> bytes:
+        """The next bytes, at most ``n``, without copying a chunk more than once."""
+        first, start = self._chunks[0], self._taken
+        if len(first) - start > n:
+            self._taken += n
+            self._size -= n
+            return first[start : start + n]
+        self._chunks.popleft()
+        self._taken = 0
+        self._size -= len(first) - start
+        return first[start:]
+
+    @property
+    def over(self) -> bool:
+        """True when nothing can come or go any more."""
+        sending = not self._finished and self._stopped is None
+        receiving = not self._end and self._reset is None
+        return not (sending or receiving)
 
     async def _writable(self) -> None:
         while True:
             self._connection.raise_if_ended()
             if self._stopped is not None:
                 raise StreamEnded(self._stopped)
-            if self._connection.backlog(self.stream_id) < WRITE_BACKLOG:
+            if self._connection.may_send(self.stream_id):
                 return
             await self._connection.progress()
 
@@ -207,9 +223,19 @@ class Connection:
             self._core.reset_stream(stream_id, code, self._driver.now)
             self._driver.flush()
 
-    def backlog(self, stream_id: int) -> int:
-        """Bytes of a stream that wait to be sent."""
-        return self._core.send_backlog(stream_id)
+    def may_send(self, stream_id: int) -> bool:
+        """Whether little enough waits to be sent, and the peer's application keeps up."""
+        return self._core.send_backlog(stream_id) < WRITE_BACKLOG and self._core.send_room(stream_id) > 0
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """The application has read ``size`` bytes of a stream."""
+        self._core.consumed(stream_id, size, self._driver.now)
+        self._driver.flush()
+
+    def forget_if_over(self, stream: Stream) -> None:
+        """Drop a stream that has ended both ways; its reader keeps what it holds."""
+        if stream.over:
+            self._streams.pop(stream.stream_id, None)
 
     async def progress(self) -> None:
         """Wait until something arrived: only then can what waits have become less."""
@@ -237,12 +263,15 @@ class Connection:
     def _on_stream(self, event: StreamData | StreamReset | StreamStopped) -> None:
         stream = self._streams.get(event.stream_id)
         if stream is None:
+            if not isinstance(event, StreamData):
+                return  # of a stream that is over
             stream = Stream(self, event.stream_id)
             self._streams[event.stream_id] = stream
             self._accepted.put_nowait(stream)
         if not stream.feed(event):
             with suppress(LocalProtocolError):
                 self._core.stop_stream(event.stream_id, UNREAD, self._driver.now)
+        self.forget_if_over(stream)
 
     def _end(self, event: Ended) -> None:
         self._ended = event

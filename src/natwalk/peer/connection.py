@@ -27,6 +27,7 @@ from natwalk.core import (
 from natwalk.ice import IceConfig
 from natwalk.peer import events as ev
 from natwalk.peer.config import PeerConfig, Role
+from natwalk.peer.credit import Credit
 from natwalk.peer.failures import of_close, of_rendezvous
 from natwalk.peer.messages import Farewell, Hello, Message
 from natwalk.peer.negotiation import incoming, outgoing
@@ -62,6 +63,9 @@ class PeerConnection:
         self._path: way.PathManager | None = None
         self._secure: secure.SecureConnection | None = None
         self._peer_fingerprint: bytes | None = None
+        self._credit = Credit()
+        # Each side's first stream carries its reports of what its application has read.
+        self._reports_out, self._reports_in = (4, 1) if self._offering else (1, 4)
         self._early_messages: list[Message] = []
         self._early_datagrams: Outbox[bytes] = Outbox(EARLY_DATAGRAMS)
         self._events: Outbox[ev.PeerEvent] = Outbox(1 << 16)
@@ -153,14 +157,30 @@ class PeerConnection:
     def send_stream(self, stream_id: int, data: bytes | memoryview, now: float, *, fin: bool = False) -> None:
         """Queue ``data`` on a stream; mind ``send_backlog``."""
         self._connection().send_stream(stream_id, data, fin)
+        if fin:
+            self._credit.end_sending(stream_id)
+        else:
+            self._credit.sent(stream_id, len(data))
         self._pump(now)
 
     def send_backlog(self, stream_id: int) -> int:
         """Bytes queued on a stream that were not sent yet."""
         return 0 if self._secure is None else self._secure.send_backlog(stream_id)
 
+    def send_room(self, stream_id: int) -> int:
+        """Bytes the peer's application lets us send on a stream; 0 or less: wait until it has read some."""
+        return self._credit.room(stream_id)
+
+    def consumed(self, stream_id: int, size: int, now: float) -> None:
+        """Our application has read ``size`` bytes of a stream: the peer may send as many more."""
+        report = self._credit.taken(stream_id, size)
+        if report and self._secure is not None and self.connected:
+            self._secure.send_stream(self._reports_out, report)
+            self._pump(now)
+
     def reset_stream(self, stream_id: int, code: int, now: float) -> None:
         """Stop sending on a stream, losing what was queued."""
+        self._credit.end_sending(stream_id)
         self._connection().reset_stream(stream_id, code)
         self._pump(now)
 
@@ -224,7 +244,7 @@ class PeerConnection:
             self._secure.handle_timeout(now)
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
-            self._fail(ev.Failure.TIMEOUT, self._what_is_missing(), now)
+            self._end(ev.Failure.TIMEOUT, self._what_is_missing(), now)
         self._pump(now)
 
     def next_timeout(self) -> float | None:
@@ -329,9 +349,9 @@ class PeerConnection:
             case rv.MailboxMessage(body=body):
                 self._on_batch(body, now)
             case rv.WrongCode():
-                self._fail(ev.Failure.WRONG_CODE, "the code was wrong; it is used up now", now)
+                self._end(ev.Failure.WRONG_CODE, "the code was wrong; it is used up now", now)
             case rv.PeerRestarted():
-                self._fail(ev.Failure.PEER_GONE, "the peer was started again", now)
+                self._end(ev.Failure.PEER_GONE, "the peer was started again", now)
             case rv.PeerLeft():
                 if self.connected:
                     self._events.put(ev.PeerUnavailable())
@@ -341,10 +361,10 @@ class PeerConnection:
                     self._events.put(ev.PeerUnavailable())
                     self._ways().doubt(now, away=True)
                 else:
-                    self._fail(ev.Failure.PEER_CLOSED, "the peer left before a connection was made", now)
+                    self._end(ev.Failure.PEER_CLOSED, "the peer left before a connection was made", now)
             case rv.RendezvousFailed():
                 if not self.connected:
-                    self._fail(of_rendezvous(event.code), f"{event.message}; {event.hint}", now)
+                    self._end(of_rendezvous(event.code), f"{event.message}; {event.hint}", now)
             case rv.WrongKey():
                 self._drops.add("someone came without the resume secret")
             case rv.MailboxOpened() | rv.MailboxClosed():
@@ -364,7 +384,7 @@ class PeerConnection:
         try:
             messages = self._signalling.read(body)
         except MalformedMessage:
-            self._fail(ev.Failure.PROTOCOL, "the peer sent something this version does not understand", now)
+            self._end(ev.Failure.PROTOCOL, "the peer sent something this version does not understand", now)
             return
         for message in messages:
             if self._path is None and not isinstance(message, Hello | Farewell):
@@ -381,7 +401,7 @@ class PeerConnection:
                     self._secure_if_ready(now)
             case Farewell(reason=reason):
                 if not self.connected:
-                    self._fail(ev.Failure.PEER_CLOSED, reason or "the peer stopped", now)
+                    self._end(ev.Failure.PEER_CLOSED, reason or "the peer stopped", now)
             case _:
                 try:
                     notice = incoming(message, self._ways(), now)
@@ -413,7 +433,7 @@ class PeerConnection:
                 self._events.put(ev.PathBroken(reason))
             case way.NoPath(reason=reason):
                 failure = ev.Failure.PEER_GONE if self.connected else ev.Failure.NO_PATH
-                self._fail(failure, reason, now)
+                self._end(failure, reason, now)
             case way.SocketsWanted() | way.SocketsReleased():
                 self._events.put(event)
             case _:
@@ -444,14 +464,31 @@ class PeerConnection:
         match event:
             case secure.SecureConnected():
                 self.connected = True
+                self._open_reports(now)
                 self._deadline = None
                 if self._resume is not None:
                     self._events.put(ev.Connected(self._resume))
             case secure.SecureClosed(code=code, reason=reason, by_peer=by_peer):
                 if not self._ended:
-                    self._fail(of_close(code, by_peer=by_peer), reason, now)
+                    self._end(of_close(code, by_peer=by_peer), reason, now)
+            case secure.StreamData(stream_id=stream_id, data=data) if stream_id == self._reports_in:
+                self._on_reports(data, now)
+            case secure.StreamReset(stream_id=stream_id) | secure.StreamStopped(stream_id=stream_id):
+                self._credit.end_sending(stream_id)
+                self._credit.end_receiving(stream_id)
+                self._events.put(event)
             case _:
                 self._events.put(event)
+
+    def _open_reports(self, now: float) -> None:
+        if self._secure is not None and self._secure.open_stream() != self._reports_out:
+            self._end(ev.Failure.PROTOCOL, "the streams did not begin as both sides expect", now)
+
+    def _on_reports(self, data: bytes, now: float) -> None:
+        try:
+            self._credit.feed(data)
+        except MalformedMessage as error:
+            self._end(ev.Failure.PROTOCOL, str(error), now)
 
     def _what_is_missing(self) -> str:
         if self._path is None:
@@ -459,9 +496,6 @@ class PeerConnection:
         if self.info is None:
             return f"no path to the peer was found in time: {self._path.why_none()}"
         return "the peer did not answer on the path that was found"
-
-    def _fail(self, failure: ev.Failure, reason: str, now: float) -> None:
-        self._end(failure, reason, now)
 
     def _end(self, failure: ev.Failure | None, reason: str, now: float) -> None:
         if self._ended:
