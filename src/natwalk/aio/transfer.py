@@ -14,7 +14,8 @@ from os import PathLike
 from typing import Final
 
 from natwalk import __version__
-from natwalk.aio.transfer_channel import ByteStream, Channel, Farewell, in_thread, unexpected
+from natwalk.aio.disk import in_thread
+from natwalk.aio.transfer_channel import ByteStream, Channel, Farewell, unexpected
 from natwalk.aio.transfer_flow import (
     Consent,
     Incoming,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Generic, ParamSpec, Protocol, TypeVar
@@ -158,15 +157,6 @@ class Farewell(Generic[C]):
         if error is None or isinstance(error, TransferError):
             await self._channel.say_goodbye()
         await self._channel.drop_reader()
-
-
-async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run in a worker thread. When cancelled, wait for the thread first: what it uses is closed next."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    finally:
-        await asyncio.wait({work})
 
 
 def unexpected(event: Event) -> Exception:

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from natwalk.aio.transfer_channel import Channel, in_thread, unexpected
+from natwalk.aio.disk import Disk, in_thread
+from natwalk.aio.transfer_channel import Channel, unexpected
 from natwalk.transfer import (
     Acknowledged,
     AllSent,
@@ -80,6 +81,7 @@ class Outgoing:
         self._reader = reader
         self._tally = tally
         self._room = asyncio.Event()
+        self._disk = Disk()
 
     async def send(self) -> str:
         """Send everything and wait until the receiver has it; returns the hash over all."""
@@ -116,13 +118,13 @@ class Outgoing:
     async def _pump(self) -> None:
         """Feed the core from disk, reading one batch ahead of what is being sent."""
         core = self._channel.core
-        ahead = asyncio.ensure_future(asyncio.to_thread(self._reader.next_batch))
+        ahead = asyncio.ensure_future(self._disk.run(self._reader.next_batch))
         try:
             while True:
                 batch = await asyncio.shield(ahead)
                 finished = self._reader.finished
                 if not finished:
-                    ahead = asyncio.ensure_future(asyncio.to_thread(self._reader.next_batch))
+                    ahead = asyncio.ensure_future(self._disk.run(self._reader.next_batch))
                 for item in batch:
                     core.put(item)
                 await self._channel.flush()
@@ -148,6 +150,7 @@ class Incoming:
         self._destination = destination
         self._offer = offer
         self._tally = tally
+        self._disk = Disk()
         self._backlog = Backlog()
 
     async def agree(self, consent: Consent, output: str, resume: ResumeRecord | None) -> None:
@@ -216,7 +219,7 @@ class Incoming:
 
     async def _write(self) -> None:
         while items := await self._backlog.take():
-            await in_thread(self._destination.apply, items)
+            await self._disk.run(self._destination.apply, items)
             self._tally.count(items)
             self._channel.core.written(self._tally.moved)
             # When the stream is broken the reader finds out; what has come is still written.

@@ -85,7 +85,7 @@ class UdpSocket:
         address: Address,
         on_datagrams: OnDatagrams,
         *,
-        receive_buffer: int = 4 << 20,
+        receive_buffer: int = 16 << 20,
         on_error: OnError | None = None,
     ) -> UdpSocket:
         """A socket bound to ``address`` (port 0: any free one), reading from now on.

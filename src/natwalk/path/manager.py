@@ -29,7 +29,7 @@ from natwalk.path.bursts import Bursts
 from natwalk.path.explain import MappingView, why_direct, why_not_direct
 from natwalk.path.fragment import MARK, Fragmenter, Reassembler
 from natwalk.path.generation import Generation
-from natwalk.path.mtu import BASE_PLPMTU
+from natwalk.path.mtu import BASE_PLPMTU, same_machine
 
 REPAIR_LIMIT: Final = 45.0
 """Seconds a lost path may take to come back before there is none."""
@@ -342,6 +342,8 @@ class PathManager:
         one was answered, the rest are due.
         """
         rtt = None if gen.pair is None else gen.pair.rtt
+        if gen.pair is not None and same_machine(gen.pair.local.base, gen.pair.remote.address):
+            return SETTLE_LIMIT  # what loopback loses it loses at once: only a busy machine is slow here
         if gen.mtu > BASE_PLPMTU:
             return SETTLE_SLACK if rtt is None else SETTLE_SLACK + 0.1 * rtt
         return SETTLE_LIMIT if rtt is None else min(SETTLE_LIMIT, SETTLE_SLACK + 1.25 * rtt)

@@ -26,8 +26,12 @@ def ladder(local: Address, remote: Address) -> tuple[int, ...]:
     """
     family = local.version
     sizes: tuple[int, ...] = (_ETHERNET[family], _JUMBO[family])
-    same_machine = local.host == remote.host or (local.ip.is_loopback and remote.ip.is_loopback)
-    return (*sizes, _LOOPBACK) if same_machine else sizes
+    return (*sizes, _LOOPBACK) if same_machine(local, remote) else sizes
+
+
+def same_machine(local: Address, remote: Address) -> bool:
+    """Whether the two addresses belong to one machine, as far as they tell."""
+    return local.host == remote.host or (local.ip.is_loopback and remote.ip.is_loopback)
 
 
 class MtuSearch:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import stat
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -26,8 +27,8 @@ from natwalk.transfer.storage.placing import Placed, place
 from natwalk.transfer.storage.state import STATE_FILE, ReceiveState, read_receive_state, write_private
 
 BLOCK: Final = 1 << 20
-SMALL: Final = 32 << 10
-"""Bytes from which a piece is written by itself: joining would only copy it."""
+MAX_PIECES: Final = 512
+"""Buffers of one writev; the system takes 1024."""
 _DATA: Final = "data"
 _MAX_STAGES: Final = 100
 
@@ -114,8 +115,11 @@ class Destination:
     def apply(self, items: Iterable[FlowItem]) -> None:
         """Write the pieces in ``items``, in order."""
         try:
-            for item in joined(items):
-                self._apply(item)
+            for item in gathered(items):
+                if isinstance(item, list):
+                    self._write(item)
+                else:
+                    self._apply(item)
         except OSError as error:
             what = self._current.path if self._current else self._name
             raise storage_error(what, error) from error
@@ -177,8 +181,6 @@ class Destination:
 
     def _apply(self, item: FlowItem) -> None:
         match item:
-            case FileData():
-                self._write(item.data)
             case FileBegun():
                 self._begin(item)
             case FileDone():
@@ -195,18 +197,24 @@ class Destination:
         self._fd = self._data.open_file(entry.path, flags, entry.mode | 0o600, make_parents=True)
         prefix = self._prefixes.pop(item.index, None)
         self._digest = prefix if prefix is not None and item.offset else hashlib.sha256()
-        os.ftruncate(self._fd, item.offset)
+        if os.fstat(self._fd).st_size != item.offset:
+            # Not otherwise: ext4 writes a file that was truncated to nothing to the disk when it is closed.
+            os.ftruncate(self._fd, item.offset)
         os.lseek(self._fd, item.offset, os.SEEK_SET)
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
         assert self._fd is not None
-        self._digest.update(data)
-        view = memoryview(data)
-        while view:
-            written = os.write(self._fd, view)
+        for piece in pieces:
+            self._digest.update(piece)
+        views = deque(memoryview(piece) for piece in pieces)
+        while views:
+            written = os.writev(self._fd, views)
             if not written:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            view = view[written:]
+            while views and written >= len(views[0]):
+                written -= len(views.popleft())
+            if written:
+                views[0] = views[0][written:]
 
     def _finish(self, sha256: str) -> None:
         assert self._fd is not None
@@ -242,23 +250,23 @@ class Destination:
             os.close(fd)
 
 
-def joined(items: Iterable[FlowItem]) -> Iterator[FlowItem]:
-    """``items`` with neighbouring small pieces of data made one: hashing and writing like large ones."""
+def gathered(items: Iterable[FlowItem]) -> Iterator[FlowItem | list[bytes | memoryview]]:
+    """``items`` with neighbouring pieces of data in one list of about BLOCK bytes, for one system call."""
     pieces: list[bytes | memoryview] = []
     size = 0
     for item in items:
-        if isinstance(item, FileData) and len(item.data) < SMALL:
+        if isinstance(item, FileData):
             pieces.append(item.data)
             size += len(item.data)
-            if size < BLOCK:
+            if size < BLOCK and len(pieces) < MAX_PIECES:
                 continue
         if pieces:
-            yield FileData(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            yield pieces
             pieces, size = [], 0
-        if not isinstance(item, FileData) or len(item.data) >= SMALL:
+        if not isinstance(item, FileData):
             yield item
     if pieces:
-        yield FileData(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        yield pieces
 
 
 def _open_stage(root: int, offer: Offer) -> tuple[str, int, ReceiveState | None]:

@@ -163,9 +163,9 @@ def write_private(path: str, data: bytes, folder: int | None = None) -> None:
     fd = os.open(temporary, flags, 0o600, dir_fd=folder)
     with open(fd, "wb") as file:
         os.fchmod(fd, 0o600)
+        # Not synced: that would push the partial files beside it to the disk first. What is lost with the
+        # power is the resumption, and a damaged state is no state.
         file.write(data)
-        file.flush()
-        os.fsync(fd)
     os.replace(temporary, path, src_dir_fd=folder, dst_dir_fd=folder)
 
 
