@@ -170,6 +170,10 @@ def main() -> None:
             "natwalk": statistics.median(total for _, total in ours),
             "magic-wormhole": statistics.median(total for _, total in theirs),
         }
+        ratios = sorted(b[0] / a[0] for a, b in zip(ours, theirs, strict=True))
         for peer, value in rate.items():
             print(f"{peer:15} median {value:6.0f} MB/s   whole receiving command {whole[peer]:5.2f} s")
-        print(f"ratio (ours / theirs) {rate['natwalk'] / rate['magic-wormhole']:.2f}  (goal: at least 1.20)")
+        print(
+            f"ratio (ours / theirs), round by round: median {statistics.median(ratios):.2f}, "
+            f"from {ratios[0]:.2f} to {ratios[-1]:.2f}  (goal: at least 1.20)"
+        )

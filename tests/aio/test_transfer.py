@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -219,16 +219,16 @@ async def test_a_full_disk_is_told_to_the_sender_and_what_came_is_kept(
     room = 2_000_000
     real = os.write
 
-    def tight(fd: int, data: memoryview) -> int:
+    def tight(fd: int, buffers: Sequence[memoryview]) -> int:
         nonlocal room
         if room <= 0:
             raise OSError(28, "No space left on device")
-        written = real(fd, data[:room])
+        written = real(fd, b"".join(buffers)[:room])
         room -= written
         return written
 
     with monkeypatch.context() as patch:
-        patch.setattr(destination_module.os, "write", tight)
+        patch.setattr(destination_module.os, "writev", tight)
         near, far = stream_pair()
         sent, received = await both(
             send_source(near, scan([place / "f"], ID)), receive_files(far, place / "out", consent=accept_all)

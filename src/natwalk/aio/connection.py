@@ -229,8 +229,8 @@ class Connection:
 
     def consumed(self, stream_id: int, size: int) -> None:
         """The application has read ``size`` bytes of a stream."""
-        self._core.consumed(stream_id, size, self._driver.now)
-        self._driver.flush()
+        if self._core.consumed(stream_id, size, self._driver.now):
+            self._driver.flush()
 
     def forget_if_over(self, stream: Stream) -> None:
         """Drop a stream that has ended both ways; its reader keeps what it holds."""

@@ -16,6 +16,8 @@ LONG: Final = 0.025
 THREADED_CALLS: Final = 64
 """Calls that go to a thread after a long one, before the disk is tried on the loop again."""
 
+_LARGE: Final = 24 << 20
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -27,6 +29,17 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
         return await asyncio.shield(work)
     finally:
         await asyncio.wait({work})
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep some megabytes that are freed, instead of returning and refetching them.
+
+    Datagrams come and go in bursts of megabytes. glibc gives memory at the top of the heap back when twice
+    the largest block it ever had to map is free there (mallopt(3), M_MMAP_THRESHOLD): by default 128 KiB,
+    which costs a receiver half its time in page faults when the heap happens to lie so. Mapping one large
+    block and freeing it raises that for the process; other C libraries do not mind.
+    """
+    del bytearray(_LARGE)[:]
 
 
 class Disk:

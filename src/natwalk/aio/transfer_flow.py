@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from natwalk.aio.disk import Disk, in_thread
+from natwalk.aio.disk import Disk, in_thread, keep_freed_memory
 from natwalk.aio.transfer_channel import Channel, unexpected
 from natwalk.transfer import (
     Acknowledged,
@@ -85,6 +85,7 @@ class Outgoing:
 
     async def send(self) -> str:
         """Send everything and wait until the receiver has it; returns the hash over all."""
+        keep_freed_memory()
         pump = asyncio.ensure_future(self._pump())
         listener = asyncio.ensure_future(self._listen())
         try:
@@ -171,6 +172,7 @@ class Incoming:
 
     async def receive(self) -> str:
         """Write everything that comes, also what came before an error; returns the hash over all."""
+        keep_freed_memory()
         reader = asyncio.ensure_future(self._read())
         writer = asyncio.ensure_future(self._write())
         try:

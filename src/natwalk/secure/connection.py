@@ -78,14 +78,16 @@ class SecureConnection:
         idle_timeout: float = 60.0,
         keepalive: float = 15.0,
         probe_datagram_size: bool = False,
+        receive_window: int = 32 << 20,
     ) -> None:
         """Set up one end; nothing happens before ``start``.
 
         ``max_datagram_size`` is the UDP payload that every path this connection will use can carry, from
         1200 bytes; with ``probe_datagram_size`` the client's engine looks for more, up to 1472. Times are
         seconds: ``idle_timeout`` without a sign of the peer ends the connection (the smaller of both ends
-        counts), ``keepalive`` is the time between two pings, which also measure ``rtt``. Raises
-        LocalProtocolError on values that make no sense.
+        counts), ``keepalive`` is the time between two pings, which also measure ``rtt``.
+        ``receive_window`` is the bytes the peer may have under way on one stream; all streams together
+        get twice that. Raises LocalProtocolError on values that make no sense.
         """
         if len(peer_fingerprint) != FINGERPRINT_LENGTH or len(auth_key) < MINIMUM_KEY_LENGTH:
             raise LocalProtocolError("a fingerprint has 32 bytes and a key at least 16")
@@ -97,6 +99,8 @@ class SecureConnection:
             idle_timeout=idle_timeout,
             max_datagram_size=max_datagram_size,
             probe_datagram_size=probe_datagram_size,
+            max_stream_data=receive_window,
+            max_data=2 * receive_window,
         )
 
         def make_session(original_destination: bytes | None = None) -> Session:  # hides the key from repr

@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -230,13 +230,13 @@ def test_a_disk_that_fills_up_keeps_what_is_there(tmp_path: Path, monkeypatch: p
     destination.save_state(ReceiveState.new(ID, "", None, b""))
     real, writes = os.write, iter([3, errno.ENOSPC])
 
-    def tight(fd: int, data: memoryview) -> int:
+    def tight(fd: int, buffers: Sequence[memoryview]) -> int:
         step = next(writes)
         if step == errno.ENOSPC:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(fd, data[:step])
+        return real(fd, b"".join(buffers)[:step])
 
-    monkeypatch.setattr(module.os, "write", tight)
+    monkeypatch.setattr(module.os, "writev", tight)
     with pytest.raises(TransferError, match=r"disk is full \(top\)"):
         destination.apply([FileBegun(3, 0), FileData(b"bbbbb")])
     destination.close()
@@ -248,7 +248,7 @@ def test_a_disk_that_fills_up_keeps_what_is_there(tmp_path: Path, monkeypatch: p
 
 def test_a_disk_that_writes_nothing_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     destination = opened(tmp_path)
-    monkeypatch.setattr(module.os, "write", lambda fd, data: 0)
+    monkeypatch.setattr(module.os, "writev", lambda fd, buffers: 0)
     with pytest.raises(TransferError, match="full"):
         destination.apply([FileBegun(3, 0), FileData(b"bbbbb")])
     destination.close()
@@ -321,3 +321,19 @@ def test_a_long_name_leaves_room_for_the_suffix(tmp_path: Path) -> None:
     destination.place()
     destination.close()
     assert os.listdir(tmp_path) == ["é" * 127]
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 1000])
+def test_pieces_written_in_part_arrive_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """A writev may stop anywhere, also inside a buffer."""
+    content = bytes(range(100))
+    destination = opened(tmp_path, Offer(ID, (Entry("f", size=100),)))
+    real = os.write
+    monkeypatch.setattr(module.os, "writev", lambda fd, buffers: real(fd, b"".join(buffers)[:step]))
+    pieces = [FileData(content[at : at + 9]) for at in range(0, 100, 9)]
+    destination.apply([FileBegun(0, 0), *pieces, FileDone(sha(content))])
+    destination.place()
+    destination.close()
+    assert (tmp_path / "f").read_bytes() == content
