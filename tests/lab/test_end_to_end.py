@@ -103,7 +103,8 @@ def test_a_pair_that_cannot_yet_be_punched_goes_through_the_relay(stage, make_fi
         assert_whole(made, source, sender, receiver)
         for program in (sender, receiver):
             assert set(kinds_of_path(program)) == {"relay"}, program.story()
-            assert program.named("path")[-1]["reason"], program.story()
+            reason = program.named("path")[-1]["reason"]
+            assert "gives every destination another port" in reason, program.story()
 
 
 @pytest.mark.parametrize(
