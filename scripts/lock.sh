@@ -11,8 +11,8 @@ compile() {
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 echo "setuptools>=77" > "$build/build.in"
-compile runtime.txt pyproject.toml "$build/build.in" --extra server --extra lab
-compile dev.txt pyproject.toml "$build/build.in" --extra server --extra lab --constraints requirements/runtime.txt \
+compile runtime.txt pyproject.toml "$build/build.in" --extra server
+compile dev.txt pyproject.toml "$build/build.in" --extra server --constraints requirements/runtime.txt \
     --group test --group check --group docs
-compile bench.txt pyproject.toml "$build/build.in" --extra server --extra lab --constraints requirements/dev.txt \
+compile bench.txt pyproject.toml "$build/build.in" --extra server --constraints requirements/dev.txt \
     --group bench
