@@ -32,7 +32,7 @@ from natwalk.transfer import (
 )
 from natwalk.transfer.storage import Destination, Placed, ReceiveState, ResumeRecord, SourceReader
 
-MAX_BACKLOG: Final = 8 << 20
+MAX_BACKLOG: Final = 4 << 20
 """Bytes that may wait for the disk before the network has to."""
 ANSWER_WAIT: Final = 5.0
 """Seconds a sender whose stream broke waits for the peer's last word, which may say why."""

@@ -23,7 +23,7 @@ from natwalk.core import (
     Transmit,
     earliest,
 )
-from natwalk.ice import Candidate, IceConfig, IceParameters, PairInfo
+from natwalk.ice import Candidate, IceConfig, IceParameters, PairInfo, TransportPolicy
 from natwalk.path import events as ev
 from natwalk.path.bursts import Bursts
 from natwalk.path.explain import MappingView, why_direct, why_not_direct
@@ -43,6 +43,8 @@ SETTLE_LIMIT: Final = 0.25
 """Seconds the first path waits for its MTU at most."""
 BURST: Final = 64
 """Datagrams of ICE and TURN handed to the driver in one go at most."""
+RELAY_GRACE: Final = 0.06
+"""Seconds a relay that works first leaves to a direct pair, whose larger datagrams QUIC would then keep."""
 SETTLE_SLACK: Final = 0.005
 """Seconds answers to probes may lie apart."""
 MAX_GENERATION: Final = 1 << 16
@@ -317,10 +319,11 @@ class PathManager:
             self._without_path(gen, now)
             return
         if not self._ready:
-            if gen.settled:
+            hasty = gen.pair.relayed and self._config.policy is not TransportPolicy.RELAY
+            if gen.settled and not hasty:
                 self._get_ready(gen)
             else:
-                self._settle_by(now + self._settling(gen))
+                self._settle_by(now + (RELAY_GRACE if hasty else self._settling(gen)))
             return
         self._stop_repair()
         info = self._describe(gen, gen.pair)

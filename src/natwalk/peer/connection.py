@@ -27,7 +27,7 @@ from natwalk.core import (
 from natwalk.ice import IceConfig
 from natwalk.peer import events as ev
 from natwalk.peer.config import PeerConfig, Role
-from natwalk.peer.credit import Credit
+from natwalk.peer.credit import WINDOW, Credit
 from natwalk.peer.failures import of_close, of_rendezvous
 from natwalk.peer.messages import Farewell, Hello, Message
 from natwalk.peer.negotiation import incoming, outgoing
@@ -461,6 +461,7 @@ class PeerConnection:
         if self._secure is not None or self._peer_fingerprint is None or self.info is None:
             return
         size = self.info.mtu if self._offering else min(self.info.mtu, SERVER_DATAGRAM)
+        window = _window(self.info.rtt)
         self._secure = secure.SecureConnection(
             is_client=self._offering,
             identity=self._identity,
@@ -469,8 +470,9 @@ class PeerConnection:
             random_bytes=self._random_bytes,
             max_datagram_size=size,
             handshake_timeout=self._config.connect_timeout,
-            receive_window=_receive_window(self.info.rtt),
+            receive_window=window,
         )
+        self._credit.window = min(window, WINDOW)
         self._secure.start(now)
         early: list[bytes] = []
         while (datagram := self._early_datagrams.poll()) is not None:
@@ -538,6 +540,6 @@ class PeerConnection:
                 self._events.put(event)
 
 
-def _receive_window(rtt: float | None) -> int:
+def _window(rtt: float | None) -> int:
     """Bytes the peer may have under way on a stream over a path with this round trip."""
     return NEAR_WINDOW if rtt is not None and rtt < NEAR else FAR_WINDOW

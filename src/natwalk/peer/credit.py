@@ -13,8 +13,9 @@ from typing import Final
 from natwalk.core import MalformedMessage
 
 WINDOW: Final = 16 << 20
-"""Bytes of one stream that may be under way or unread."""
-REPORT_EVERY: Final = WINDOW // 4
+"""Bytes of one stream that may be under way or unread, unless the sending side wants fewer."""
+REPORT_EVERY: Final = 1 << 20
+"""Bytes read between two reports; far less than any side's window."""
 _REPORT: Final = struct.Struct("!QQ")
 
 
@@ -22,6 +23,8 @@ class Credit:
     """Both directions of all streams of one connection; streams that ended are forgotten."""
 
     def __init__(self) -> None:
+        self.window = WINDOW
+        """What this side allows itself; at least twice ``REPORT_EVERY``, or it would wait for reports."""
         self._sent: dict[int, int] = {}
         self._granted: dict[int, int] = {}
         self._taken: dict[int, int] = {}
@@ -30,7 +33,7 @@ class Credit:
 
     def room(self, stream_id: int) -> int:
         """Bytes that may be sent on a stream now; 0 or less means to wait."""
-        return self._granted.get(stream_id, 0) + WINDOW - self._sent.get(stream_id, 0)
+        return self._granted.get(stream_id, 0) + self.window - self._sent.get(stream_id, 0)
 
     def sent(self, stream_id: int, size: int) -> None:
         """``size`` bytes were sent on a stream."""
