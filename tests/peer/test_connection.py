@@ -292,6 +292,20 @@ def test_garbage_on_every_socket_changes_nothing() -> None:
     deliver(meeting, meeting.a, b)
 
 
+def test_what_is_read_after_the_end_needs_no_connection() -> None:
+    """The application may read what arrived before the end; nobody is told any more."""
+    meeting = meet()
+    assert meeting.connect()
+    b = meeting.b
+    assert b is not None
+    stream = meeting.a.send(BLOB * 30)
+    meeting.network.run_for(2.0)
+    meeting.a.driver.do(meeting.a.core.close, "gone")
+    meeting.network.run_for(2.0)
+    assert b.ended is not None
+    assert not b.core.consumed(stream, len(b.received[stream]), meeting.network.now)
+
+
 def test_events_tell_the_story_in_order() -> None:
     meeting = meet()
     assert meeting.connect()

@@ -189,8 +189,8 @@ class PeerConnection:
         True when the peer is told now, so that there is something to send.
         """
         report = self._credit.taken(stream_id, size)
-        if not report or self._secure is None or not self.connected:
-            return False
+        if not report or self._secure is None or self._ended or not self.connected:
+            return False  # also when the application reads what is left after the end
         self._secure.send_stream(self._reports_out, report)
         self._pump(now)
         return True
