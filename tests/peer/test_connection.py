@@ -306,6 +306,24 @@ def test_what_is_read_after_the_end_needs_no_connection() -> None:
     assert not b.core.consumed(stream, len(b.received[stream]), meeting.network.now)
 
 
+def test_a_stream_stopped_one_way_keeps_its_credit_the_other_way() -> None:
+    meeting = meet()
+    assert meeting.connect()
+    b = meeting.b
+    assert b is not None
+    stream = meeting.a.send(b"x" * 10)
+    meeting.network.run_for(1.0)
+    b.send(b"y" * 10, stream)
+    meeting.network.run_for(1.0)
+    b.core.consumed(stream, 10, meeting.network.now)
+    meeting.a.driver.do(meeting.a.core.stop_stream, stream, 7)
+    meeting.network.run_for(1.0)
+    assert b.core._credit._taken == {stream: 10}
+    meeting.a.send(b"", stream, fin=True)
+    meeting.network.run_for(1.0)
+    assert len(b.core._credit) == 0, "both directions have ended"
+
+
 def test_events_tell_the_story_in_order() -> None:
     meeting = meet()
     assert meeting.connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Generic, ParamSpec, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from natwalk.aio.errors import ConnectionEnded, StreamEnded
 from natwalk.transfer import Failed, Receiver, Sender, TransferError, TransferInterrupted
@@ -21,8 +21,6 @@ _LOST: Final = (OSError, EOFError, ConnectionEnded, StreamEnded)
 """What a stream raises when the connection under it is gone."""
 
 C = TypeVar("C", Sender, Receiver)
-P = ParamSpec("P")
-T = TypeVar("T")
 Event = SenderEvent | ReceiverEvent
 
 

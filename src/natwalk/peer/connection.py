@@ -493,9 +493,11 @@ class PeerConnection:
                     self._end(of_close(code, by_peer=by_peer), reason, now)
             case secure.StreamData(stream_id=stream_id, data=data) if stream_id == self._reports_in:
                 self._on_reports(data, now)
-            case secure.StreamReset(stream_id=stream_id) | secure.StreamStopped(stream_id=stream_id):
-                self._credit.end_sending(stream_id)
+            case secure.StreamReset(stream_id=stream_id) | secure.StreamData(stream_id=stream_id, fin=True):
                 self._credit.end_receiving(stream_id)
+                self._events.put(event)
+            case secure.StreamStopped(stream_id=stream_id):
+                self._credit.end_sending(stream_id)
                 self._events.put(event)
             case _:
                 self._events.put(event)
