@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from natwalk.aio.turn import RECEIVE_QUEUE_LIMIT, RelayLost, TurnAllocation, TurnServerDriver
+from natwalk.aio.turn import RECEIVE_QUEUE_LIMIT, RelayLost, TurnAllocation
+from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address, ErrorResponse, LocalProtocolError
 from natwalk.turn import (
     AllocationCreated,

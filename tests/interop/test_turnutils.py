@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from natwalk.aio.turn import TurnServerDriver
+from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address
 from natwalk.turn import AllocationEnded, PeerPolicy, TurnConfig, TurnServerEvent
 

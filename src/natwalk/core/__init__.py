@@ -2,7 +2,7 @@
 
 from natwalk.core.address import Address, IPAddress
 from natwalk.core.canonical import Reach, canonical, reach
-from natwalk.core.contract import Core, Drops, Outbox, Path, RandomBytes, Transmit
+from natwalk.core.contract import Core, Drops, Outbox, Path, RandomBytes, Transmit, Transport
 from natwalk.core.deadlines import Deadlines
 from natwalk.core.errors import (
     ErrorResponse,
@@ -36,6 +36,7 @@ __all__ = [
     "Timers",
     "TransactionTimeout",
     "Transmit",
+    "Transport",
     "canonical",
     "earliest",
     "reach",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from natwalk.core.address import Address
@@ -27,21 +28,47 @@ RandomBytes = Callable[[int], bytes]
 """Returns that many random bytes; shells pass ``secrets.token_bytes``."""
 
 
+class Transport(StrEnum):
+    """What carries messages between two transport addresses (RFC 8489 §6.2); the names of STUN URIs."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+    DTLS = "dtls"
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it carries bytes in order, so that messages need framing and none is sent again."""
+        return self in _STREAMS
+
+
+_STREAMS = frozenset({Transport.TCP, Transport.TLS})
+
+
 class Path(NamedTuple):
-    """Which of our sockets, and which remote transport address: the 5-tuple of a UDP flow."""
+    """Which of our sockets, which remote transport address, and over what: a 5-tuple (RFC 8656 §2).
+
+    One UDP port and one TCP port of the same number are two sockets, so the transport is part of it.
+    """
 
     local: Address
     remote: Address
+    transport: Transport = Transport.UDP
 
     def __str__(self) -> str:
         return f"{self.local} -> {self.remote}"
 
 
 class Transmit(NamedTuple):
-    """A datagram the driver must send from ``path.local`` to ``path.remote``."""
+    """A datagram the driver must send from ``path.local`` to ``path.remote``.
+
+    Over a stream ``data`` is a whole framed message. ``dont_fragment`` asks for the DF bit on this one
+    datagram (RFC 8656 §15), where the socket does not set it always.
+    """
 
     data: bytes
     path: Path
+    dont_fragment: bool = False
 
 
 class Core(Protocol[E_co]):

@@ -16,7 +16,7 @@ from litestar.datastructures import State
 from litestar.exceptions import WebSocketDisconnect
 
 from natwalk import __version__
-from natwalk.aio.turn import TurnServerDriver
+from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import IPAddress
 from natwalk.rendezvous.limits import SourceRates, source_of
 from natwalk.server.config import ServeConfig

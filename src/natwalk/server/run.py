@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 import structlog
 
-from natwalk.aio.turn import TurnServerDriver
+from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address
 from natwalk.server.addresses import default_route_address, interface_addresses
 from natwalk.server.app import Services, create_app

@@ -10,13 +10,17 @@ from natwalk.turn.client_events import (
     PermissionDenied,
     TurnClientEvent,
 )
-from natwalk.turn.config import TurnConfig, TurnLimits
+from natwalk.turn.config import OAuthKey, TurnConfig, TurnLimits
 from natwalk.turn.credentials import rest_credentials
 from natwalk.turn.policy import Denial, PeerPolicy
 from natwalk.turn.server import TurnServer, TurnStats
 from natwalk.turn.server_events import (
     AllocationCreated,
     AllocationEnded,
+    ClientReleased,
+    ConnectionJoined,
+    ConnectionReleased,
+    ConnectWanted,
     Counters,
     EndReason,
     FlowAdded,
@@ -32,12 +36,17 @@ __all__ = [
     "AllocationEnded",
     "AllocationFailed",
     "AllocationLost",
+    "ClientReleased",
     "Closed",
+    "ConnectWanted",
+    "ConnectionJoined",
+    "ConnectionReleased",
     "Counters",
     "Denial",
     "EndReason",
     "FlowAdded",
     "FlowRemoved",
+    "OAuthKey",
     "PeerData",
     "PeerPolicy",
     "PermissionDenied",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import MappingProxyType
 
+from natwalk.stun import Algorithm
 from natwalk.turn.channel_data import CHANNEL_MAX, CHANNEL_MAX_RFC5766
 from natwalk.turn.policy import PeerPolicy
 
@@ -24,11 +25,40 @@ class TurnLimits:
     tracked_sources: int = 4096
     failures_per_user: int = 5
     failures_per_source: int = 50
+    connections_per_allocation: int = 64
+    """Peer connections of a TCP allocation, connecting ones and unbound ones included (RFC 6062)."""
+    bandwidth_per_user: int | None = None
+    """Relayed bytes a second, both directions together, of one user; None for no limit."""
+    bandwidth: int | None = None
+    """The same of the whole server."""
+    bytes_per_user_per_day: int | None = None
+    """Relayed bytes of one user in any 24 hours; None for no limit."""
+    new_peers_rate: float = 20.0
+    """Distinct peer addresses a second that one user may start to talk to, beyond ``new_peers_burst``."""
+    new_peers_burst: float = 200.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise ValueError(f"limit {name} is {getattr(self, name)}, less than 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"limit {name} is {value}, less than 1")
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthKey:
+    """A key of RFC 7635: ``kid`` names it in USERNAME, ``key`` is 16 or 32 bytes for AES-GCM tokens.
+
+    ``not_before`` and ``not_after`` are Unix times in seconds, for rotation.
+    """
+
+    kid: str
+    key: bytes = field(repr=False)
+    not_before: float = 0.0
+    not_after: float = float("inf")
+
+    def __post_init__(self) -> None:
+        if not self.kid or len(self.key) not in {16, 32}:
+            raise ValueError(f"OAuth key {self.kid!r} needs a name and 16 or 32 bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +82,16 @@ class TurnConfig:
     nonce_secret: bytes = field(default=b"", repr=False)
     software: str | None = None
     rfc5766_channels: bool = False
+    tcp_relays: bool = False
+    """Whether RFC 6062 allocations are granted; they can reach any TCP service the policy does not refuse."""
+    mobility: bool = True
+    """Whether allocations may move to another 5-tuple with a ticket (RFC 8016)."""
+    password_algorithms: tuple[Algorithm, ...] = (Algorithm.SHA256, Algorithm.MD5)
+    """Offered in this order (RFC 8489 §9.2.1); ``(MD5,)`` alone offers nothing, as older servers do."""
+    oauth_keys: tuple[OAuthKey, ...] = field(default=(), repr=False)
+    """Keys shared with authorization servers (RFC 7635); none: no third-party authorization."""
+    third_party_authorization: str = ""
+    """The name of the authorization server told to clients (RFC 7635 §6.1)."""
 
     @property
     def channel_max(self) -> int:

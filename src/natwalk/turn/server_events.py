@@ -5,22 +5,67 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from natwalk.core import Address
+from natwalk.core import Address, Path, Transport
 
 
 @dataclass(frozen=True, slots=True)
 class RelayWanted:
-    """Bind a UDP socket to ``address``, then call ``relay_opened`` or ``relay_failed`` with ``token``."""
+    """Bind a socket to ``address``, then call ``relay_opened`` or ``relay_failed`` with ``token``.
+
+    With ``transport`` UDP it is a UDP socket; with TCP one that listens, whose connections are offered with
+    ``peer_accepted`` (RFC 6062 §5.3). The two are different sockets even on one address.
+    """
 
     address: Address
     token: int
+    transport: Transport = Transport.UDP
 
 
 @dataclass(frozen=True, slots=True)
 class RelayReleased:
-    """Close the socket bound to ``address``."""
+    """Close the socket bound to ``address``; connections accepted from it are told apart."""
 
     address: Address
+    transport: Transport = Transport.UDP
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectWanted:
+    """Open a TCP connection from ``relay`` to ``peer`` (RFC 6062 §5.2).
+
+    Then call ``peer_connected`` or ``peer_connect_failed`` with ``connection_id``.
+    """
+
+    connection_id: int
+    relay: Address
+    peer: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionJoined:
+    """Splice the peer connection ``connection_id`` and the client connection ``client`` (RFC 6062 §5.4).
+
+    The response to the ConnectionBind is queued before this event, so it goes to the client first; from then
+    on every byte either side sends belongs to the other. When either ends, flush, close both and call
+    ``connection_closed``.
+    """
+
+    connection_id: int
+    client: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionReleased:
+    """Close the peer connection ``connection_id``, and the client connection joined with it, if any."""
+
+    connection_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReleased:
+    """Close the client's connection ``path`` (a stream, or a DTLS association) when its queue is sent."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +80,7 @@ class FlowAdded:
     channel: int
     relay: Address
     peer: Address
+    transport: Transport = Transport.UDP
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +92,21 @@ class FlowRemoved:
     channel: int
     relay: Address
     peer: Address
+    transport: Transport = Transport.UDP
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationCreated:
-    """A client got a relayed address; ``lifetime`` is in seconds."""
+    """A client got a relayed address; ``lifetime`` is in seconds, ``relays`` are all it got."""
 
     client: Address
     listener: Address
     username: str
     relay: Address
     lifetime: int
+    transport: Transport = Transport.UDP
+    relays: tuple[Address, ...] = ()
+    relay_transport: Transport = Transport.UDP
 
 
 class EndReason(Enum):
@@ -65,6 +115,10 @@ class EndReason(Enum):
     EXPIRED = "expired"
     DELETED = "deleted"
     SHUTDOWN = "shutdown"
+    DISCONNECTED = "disconnected"
+    """Its user was revoked or cut off by the operator."""
+    CLIENT_GONE = "client gone"
+    """The client's connection closed, which ends the 5-tuple (RFC 8656 §3.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +141,18 @@ class AllocationEnded:
     relay: Address
     reason: EndReason
     counters: Counters
+    transport: Transport = Transport.UDP
 
 
-TurnServerEvent = RelayWanted | RelayReleased | FlowAdded | FlowRemoved | AllocationCreated | AllocationEnded
+TurnServerEvent = (
+    RelayWanted
+    | RelayReleased
+    | ConnectWanted
+    | ConnectionJoined
+    | ConnectionReleased
+    | ClientReleased
+    | FlowAdded
+    | FlowRemoved
+    | AllocationCreated
+    | AllocationEnded
+)
