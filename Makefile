@@ -19,6 +19,9 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
 	PYTHON="$(PYTHON)" sh scripts/install.sh "$(VENV)" bench
 
+$(VENV)/.fuzz: $(VENV)/.dev requirements/fuzz.txt
+	PYTHON="$(PYTHON)" sh scripts/install.sh "$(VENV)" fuzz
+
 install: $(VENV)/.dev ## Make .venv with natwalk and everything its tests and checks need
 
 demo: $(VENV)/.runtime ## Two machines behind NATs, on this machine: connect and move a file (ARGS="--nat-b symmetric")

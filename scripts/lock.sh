@@ -14,5 +14,7 @@ echo "setuptools>=77" > "$build/build.in"
 compile runtime.txt pyproject.toml "$build/build.in" --extra server
 compile dev.txt pyproject.toml "$build/build.in" --extra server --constraints requirements/runtime.txt \
     --group test --group check --group docs
+compile fuzz.txt pyproject.toml "$build/build.in" --extra server --constraints requirements/dev.txt \
+    --group test --group fuzz
 compile bench.txt pyproject.toml "$build/build.in" --extra server --constraints requirements/dev.txt \
     --group bench
