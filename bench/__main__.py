@@ -14,6 +14,7 @@ BENCHES: Final = {
     "stun_codec": "STUN: parse, and parse with integrity check, beside aioice",
     "bulk": "300 MB over loopback, whole commands, beside magic-wormhole 0.24",
     "first_byte": "receive pressed to first byte, easy pair in the laboratory",
+    "turn": "the TURN server beside Debian's coturn, by second of the server's processor time",
     "startup": "natwalk --version",
 }
 
