@@ -97,9 +97,7 @@ class Relaying:
         return arrived / meter.cpu, 1 - arrived / (2 * FLOWS * burst * turns)
 
 
-def open_clients(
-    server: Server, sources: Source, count: int, stack: contextlib.ExitStack
-) -> list[Client]:
+def open_clients(server: Server, sources: Source, count: int, stack: contextlib.ExitStack) -> list[Client]:
     """Clients from ``count`` sources that were not used before."""
     clients = []
     for _ in range(count):

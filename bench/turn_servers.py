@@ -112,9 +112,7 @@ def _started(name: str, folder: Path, template: str, argv: list[str]) -> Iterato
     port = free_port(socket.SOCK_DGRAM)
     config = home / "server.conf"
     config.write_text(
-        template.format(
-            port=port, low=low, high=high, realm=REALM, user=USER, password=PASSWORD, folder=home
-        )
+        template.format(port=port, low=low, high=high, realm=REALM, user=USER, password=PASSWORD, folder=home)
     )
     config.chmod(0o600)
     with running([*argv, str(config)], cwd=home, log=home / "log") as process:
