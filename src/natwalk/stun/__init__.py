@@ -98,6 +98,12 @@ from natwalk.stun.transactions import (
     send_offsets,
     timeout_offset,
 )
+from natwalk.stun.uri import (
+    InvalidServerUri,
+    Scheme,
+    ServerUri,
+    parse_uri,
+)
 from natwalk.stun.values import (
     AddressErrorCode,
     Algorithm,
@@ -168,6 +174,7 @@ __all__ = [
     "EcnCheck",
     "ErrorCode",
     "IcmpError",
+    "InvalidServerUri",
     "MappedAddress",
     "Message",
     "MessageClass",
@@ -175,7 +182,9 @@ __all__ = [
     "PasswordAlgorithm",
     "Pending",
     "PreparationError",
+    "Scheme",
     "SecurityFeature",
+    "ServerUri",
     "Transactions",
     "TransmitCounter",
     "check_algorithm",
@@ -190,6 +199,7 @@ __all__ = [
     "nonce_features",
     "nonce_prefix",
     "opaque_string",
+    "parse_uri",
     "request",
     "send_offsets",
     "short_term_key",
