@@ -29,7 +29,16 @@ from natwalk.stun import (
     long_term_key,
     request,
 )
-from natwalk.turn import PeerPolicy, RelayReleased, RelayWanted, TurnClient, TurnConfig, TurnServer
+from natwalk.turn import (
+    AllocationOptions,
+    PasswordCredentials,
+    PeerPolicy,
+    RelayReleased,
+    RelayWanted,
+    TurnClient,
+    TurnConfig,
+    TurnServer,
+)
 
 RELAY = "203.0.113.50"
 RELAY6 = "2001:db8::50"
@@ -89,10 +98,14 @@ class World:
     def client(self, port: int = 40000, *, host: str = "198.51.100.7", **options: Any) -> TurnClient:
         """A TurnClient of the world, at ``host:port``."""
         username = options.pop("username", "alice")
-        password = options.pop("password", USERS.get(username, "?"))
+        credentials = PasswordCredentials(username, options.pop("password", USERS.get(username, "?")))
         local = Address(host, port)
         client = TurnClient(
-            LISTENER, local, username, password, random_bytes=self.random.randbytes, **options
+            LISTENER,
+            local,
+            credentials,
+            random_bytes=self.random.randbytes,
+            options=AllocationOptions(**options),
         )
         self.clients[local] = client
         self.events[local] = []

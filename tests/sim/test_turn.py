@@ -15,6 +15,7 @@ from natwalk.turn import (
     AllocationFailed,
     Closed,
     FlowAdded,
+    PasswordCredentials,
     PeerData,
     PeerPolicy,
     RelayReleased,
@@ -48,7 +49,12 @@ class Client:
     def __init__(self, internet: Internet, site: Site) -> None:
         self.network = internet.network
         local = Address(site.host.address, 5000)
-        self.core = TurnClient(LISTENER, local, "user", "secret", random_bytes=site.host.random_bytes)
+        self.core = TurnClient(
+            LISTENER,
+            local,
+            PasswordCredentials("user", "secret"),
+            random_bytes=site.host.random_bytes,
+        )
         self.driver: Driver[TurnClientEvent] = attach(self.network, self.core, site.host, [local])
         self.driver.do(self.core.allocate)
 

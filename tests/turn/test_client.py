@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance import CoreConformance, drain
-from natwalk.core import Address, Core, LocalProtocolError, Path
+from natwalk.core import Address, Core, LocalProtocolError, Path, Transport
 from natwalk.stun import (
     ALTERNATE_SERVER,
     LIFETIME,
@@ -30,9 +30,12 @@ from natwalk.turn import (
     AllocationEnded,
     AllocationFailed,
     AllocationLost,
+    AllocationOptions,
     Closed,
     EndReason,
+    PasswordCredentials,
     PeerData,
+    RefreshFailed,
     TurnClient,
     TurnLimits,
 )
@@ -72,7 +75,15 @@ class TestTurnClientAllocatingConformance(CoreConformance):
 
 
 def make(**options: Any) -> TurnClient:
-    return TurnClient(LISTENER, LOCAL, "alice", "pw", random_bytes=seeded(), **options)
+    transport = options.pop("transport", Transport.UDP)
+    return TurnClient(
+        LISTENER,
+        LOCAL,
+        PasswordCredentials("alice", "pw"),
+        random_bytes=seeded(),
+        transport=transport,
+        options=AllocationOptions(**options),
+    )
 
 
 def sent(client: TurnClient) -> list[Message]:
@@ -288,9 +299,12 @@ def test_refresh_that_fails_is_tried_again_until_the_allocation_expires() -> Non
     world.run(100.0)
     world.loss = 1.0
     world.run(start + 599.0 - world.now)
-    assert [type(e) for e in world.events[client.local]] == [Allocated]
+    first, *failures = world.events[client.local]
+    assert isinstance(first, Allocated)
+    assert all(isinstance(each, RefreshFailed) and each.code is None for each in failures)
+    assert len(failures) >= 3
     world.run(2.0)
-    assert [type(e) for e in world.events[client.local]] == [Allocated, AllocationLost]
+    assert [type(e) for e in world.events[client.local]][-1:] == [AllocationLost]
     assert client.next_timeout() is None
     assert client.relayed is None
 
@@ -303,7 +317,7 @@ def test_refresh_survives_an_outage_shorter_than_what_is_left() -> None:
     world.run(200.0)
     world.loss = 0.0
     world.run(3600.0)
-    assert [type(e) for e in world.events[client.local]] == [Allocated]
+    assert {type(e) for e in world.events[client.local]} == {Allocated, RefreshFailed}
     assert world.server.stats.allocations == 1
 
 
@@ -313,8 +327,9 @@ def test_refused_refresh_is_tried_again() -> None:
     drain(client)
     client.handle_timeout(300.0)
     [refresh] = sent(client)
-    tell(client, error(refresh, 508), now=300.0)
+    tell(client, error(refresh, 508, "Full"), now=300.0)
     assert client.next_timeout() == 450.0
+    assert drain(client)[1] == [RefreshFailed(508, "Full", 150.0)]
 
 
 def test_server_that_forgot_the_allocation_is_noticed() -> None:

@@ -22,6 +22,8 @@ from natwalk.stun import (
     long_term_key,
     success,
 )
+from natwalk.turn import PasswordCredentials
+from natwalk.turn.client_auth import Authenticator
 from natwalk.turn.client_requests import MAX_AUTH_RETRIES, Answer, Request, Requester
 from turn_world import LISTENER, seeded
 
@@ -35,7 +37,12 @@ class Script:
 
     def __init__(self) -> None:
         self.drops = Drops()
-        self.requester = Requester(PATH, "alice", "pw", random_bytes=seeded(), drops=self.drops)
+        self.requester = Requester(
+            PATH,
+            Authenticator(PasswordCredentials("alice", "pw")),
+            random_bytes=seeded(),
+            drops=self.drops,
+        )
         self.requester.send(REFRESH, 0.0)
 
     def sent(self) -> list[Message]:
@@ -215,7 +222,7 @@ def test_forget_drops_what_is_in_flight() -> None:
 def test_unusable_credentials_are_refused_at_once(username: str, password: str) -> None:
     """FAULTS 34: not later, in the middle of an exchange."""
     with pytest.raises(ValueError):
-        Requester(PATH, username, password, random_bytes=seeded(), drops=Drops())
+        PasswordCredentials(username, password)
 
 
 def test_signed_requests_carry_integrity() -> None:

@@ -24,7 +24,9 @@ from natwalk.turn import (
     Allocated,
     AllocationFailed,
     AllocationLost,
+    AllocationOptions,
     Closed,
+    PasswordCredentials,
     PeerData,
     PermissionDenied,
     TurnClient,
@@ -81,11 +83,9 @@ class TurnAllocation:
             self._core = TurnClient(
                 server,
                 self._socket.local,
-                username,
-                password,
+                PasswordCredentials(username, password),
                 random_bytes=secrets.token_bytes,
-                lifetime=lifetime,
-                family=family,
+                options=AllocationOptions(lifetime=lifetime, family=family),
             )
             self._core.allocate(self._loop.time())
             self._flush()

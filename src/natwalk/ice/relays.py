@@ -16,7 +16,9 @@ from natwalk.turn import (
     Allocated,
     AllocationFailed,
     AllocationLost,
+    AllocationOptions,
     Closed,
+    PasswordCredentials,
     PeerData,
     PermissionDenied,
     TurnClient,
@@ -77,10 +79,9 @@ class Relays:
         client = TurnClient(
             server.address,
             base,
-            server.username,
-            server.password,
+            PasswordCredentials(server.username, server.password),
             random_bytes=self._session.random_bytes,
-            family=base.version if base.version == 6 else None,
+            options=AllocationOptions(family=base.version if base.version == 6 else None),
         )
         self._by_path[Path(base, server.address)] = client
         client.allocate(now)
@@ -147,6 +148,8 @@ class Relays:
                         if relayed is not None:
                             phrase = f"the relay refuses {ip} ({code or 'no answer'} {reason})"
                             yield RelayRefuses(relayed, str(ip), phrase.replace(" )", ")"))
+                    case _:
+                        pass  # a refresh that will be tried again, a channel not bound: data go on
 
     def handle_timeout(self, now: float) -> None:
         """Let every client do what is due."""

@@ -125,11 +125,13 @@ class Transactions(Generic[T]):
             heapify(self._heap)
         return pending
 
-    def clear(self) -> None:
-        """Forget every request."""
+    def clear(self) -> list[Pending[T]]:
+        """Forget every request; returns those that were in flight, oldest first."""
+        pending = list(self._pending.values())
         self._pending.clear()
         self._heap.clear()
         self._outbox.clear()
+        return pending
 
     def handle_timeout(self, now: float) -> list[Pending[T]]:
         """Queue the retransmissions due at ``now``; remove and return the requests that timed out."""

@@ -1,15 +1,32 @@
 """TURN (RFC 8656): relaying through a server, both ends of it."""
 
 from natwalk.turn.client import TurnClient
+from natwalk.turn.client_auth import Credentials, OAuthCredentials, PasswordCredentials
+from natwalk.turn.client_connections import (
+    ConnectionBind,
+    ConnectionBindEvent,
+    ConnectionBindFailed,
+    ConnectionBound,
+)
 from natwalk.turn.client_events import (
     Allocated,
     AllocationFailed,
     AllocationLost,
+    ChannelFailed,
     Closed,
+    ConnectFailed,
+    Migrated,
+    MigrationFailed,
+    PeerConnected,
     PeerData,
+    PeerUnreachable,
     PermissionDenied,
+    PermissionRefreshFailed,
+    RefreshFailed,
     TurnClientEvent,
 )
+from natwalk.turn.client_options import AllocationOptions
+from natwalk.turn.client_redirects import Redirects
 from natwalk.turn.config import OAuthKey, TurnConfig, TurnLimits
 from natwalk.turn.credentials import rest_credentials
 from natwalk.turn.policy import Denial, PeerPolicy
@@ -36,20 +53,37 @@ __all__ = [
     "AllocationEnded",
     "AllocationFailed",
     "AllocationLost",
+    "AllocationOptions",
+    "ChannelFailed",
     "ClientReleased",
     "Closed",
+    "ConnectFailed",
     "ConnectWanted",
+    "ConnectionBind",
+    "ConnectionBindEvent",
+    "ConnectionBindFailed",
+    "ConnectionBound",
     "ConnectionJoined",
     "ConnectionReleased",
     "Counters",
+    "Credentials",
     "Denial",
     "EndReason",
     "FlowAdded",
     "FlowRemoved",
+    "Migrated",
+    "MigrationFailed",
+    "OAuthCredentials",
     "OAuthKey",
+    "PasswordCredentials",
+    "PeerConnected",
     "PeerData",
     "PeerPolicy",
+    "PeerUnreachable",
     "PermissionDenied",
+    "PermissionRefreshFailed",
+    "Redirects",
+    "RefreshFailed",
     "RelayReleased",
     "RelayWanted",
     "TurnClient",

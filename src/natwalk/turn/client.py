@@ -1,10 +1,10 @@
-"""The TURN client: one allocation, on one local socket, at one server (RFC 8656 over UDP)."""
+"""The TURN client: one allocation, on one local socket, at one server (RFC 8656)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 
 from natwalk.core import (
     Address,
@@ -15,20 +15,21 @@ from natwalk.core import (
     Outbox,
     Path,
     RandomBytes,
-    Reach,
+    RemoteProtocolError,
     Timers,
     Transmit,
+    Transport,
     earliest,
-    reach,
 )
 from natwalk.stun import (
+    ALTERNATE_DOMAIN,
+    ALTERNATE_SERVER,
+    CONNECTION_ID,
     DATA,
+    ICMP,
     LIFETIME,
-    REQUESTED_ADDRESS_FAMILY,
-    REQUESTED_TRANSPORT,
-    XOR_MAPPED_ADDRESS,
+    MOBILITY_TICKET,
     XOR_PEER_ADDRESS,
-    XOR_RELAYED_ADDRESS,
     Message,
     MessageClass,
     Method,
@@ -36,29 +37,36 @@ from natwalk.stun import (
     is_stun,
 )
 from natwalk.turn.channel_data import HEADER_LENGTH, decode_channel_data, is_channel_data
+from natwalk.turn.client_answer import Grant, read_grant
+from natwalk.turn.client_auth import Authenticator, Credentials
+from natwalk.turn.client_connections import ConnectionBind, ConnectTable
 from natwalk.turn.client_events import (
     Allocated,
     AllocationFailed,
     AllocationLost,
     Closed,
+    Migrated,
+    MigrationFailed,
+    PeerConnected,
     PeerData,
+    PeerUnreachable,
+    RefreshFailed,
     TurnClientEvent,
 )
+from natwalk.turn.client_options import AllocationOptions
 from natwalk.turn.client_peers import PeerTable
 from natwalk.turn.client_requests import Answer, Request, Requester
 
-UDP: Final = 17
 MAX_DATA: Final = 65_000
-FAMILIES: Final = {4: 1, 6: 2}  # REQUESTED-ADDRESS-FAMILY by IP version, RFC 8656 §18.6
 
 _REFRESH_MIN: Final = 5.0
 _REFRESH_MAX: Final = 1800.0
 _CLOSE_RC: Final = 3  # and Rm 4: a server that is gone holds nobody up for more than 3.5 s
 _CLOSE_RM: Final = 4
-_TURN_METHODS: Final = frozenset(
-    {Method.ALLOCATE, Method.REFRESH, Method.DATA, Method.CREATE_PERMISSION, Method.CHANNEL_BIND}
-)
+_TURN_METHODS: Final = frozenset(Method) - {Method.BINDING}
 _SEND_OVERHEAD: Final = {4: 20 + 12 + 4 + 3, 6: 20 + 24 + 4 + 3}  # header, XOR-PEER-ADDRESS, DATA, padding
+_MISMATCH: Final = 437
+_MOBILITY_FORBIDDEN: Final = 405
 
 
 class _State(Enum):
@@ -77,58 +85,89 @@ class _Timer(Enum):
 class TurnClient:
     """A core that gets a relayed address and moves datagrams through it.
 
-    ``lifetime`` is the one asked for, in seconds; ``family`` is the IP version (4 or 6) of the relayed
-    address wanted, None for the server's default. After :class:`AllocationFailed`,
-    :class:`AllocationLost` or :class:`Closed` the client is done: make a new one. Raises ValueError on
-    another family and on a username or password that cannot be prepared (RFC 8265 §4.2).
+    ``server`` and ``local`` are the ends of the 5-tuple and ``transport`` what is between them; over a
+    stream every transmit is a whole message and ``receive`` wants whole messages (RFC 8489 §6.2.2). After
+    :class:`AllocationFailed`, :class:`AllocationLost` or :class:`Closed` the client is done: make a new one.
+    Raises ValueError when ``options`` want a TCP allocation over anything but TCP or TLS (RFC 6062 §4.1).
     """
 
     def __init__(
         self,
         server: Address,
         local: Address,
-        username: str,
-        password: str,
+        credentials: Credentials,
         *,
         random_bytes: RandomBytes,
-        lifetime: int = 600,
-        family: int | None = None,
+        transport: Transport = Transport.UDP,
+        options: AllocationOptions | None = None,
     ) -> None:
-        if family not in {None, 4, 6}:
-            raise ValueError(f"family {family!r} is not 4, 6 or None")
-        self.server = server
-        self.local = local
-        self.relayed: Address | None = None
+        self.options = options or AllocationOptions()
+        if self.options.relay is Transport.TCP and not transport.is_stream:
+            raise ValueError(f"a TCP allocation cannot be made over {transport} (RFC 6062 §4.1)")
         self.mapped: Address | None = None
         self.drops = Drops()
-        self._lifetime = lifetime
-        self._family = family
-        self._path = Path(local, server)
+        self._random_bytes = random_bytes
+        self._grant: Grant | None = None
+        self._mobility = self.options.mobility
+        self._ticket: bytes | None = None
+        self._left: Path | None = None
+        self._moving: Requester | None = None
         self._state = _State.IDLE
         self._timers: Timers[_Timer] = Timers()
         self._transmits: Outbox[Transmit] = Outbox()
         self._events: Outbox[TurnClientEvent] = Outbox()
-        self._requester = Requester(
-            self._path, username, password, random_bytes=random_bytes, drops=self.drops
-        )
+        path = Path(local, server, transport)
+        self._requester = self._new_requester(path, Authenticator(credentials))
+        self._connects = ConnectTable(self._events)
         self._peers = PeerTable(
-            self._path,
-            self._requester.send,
+            path,
+            self._ask,
             self._transmits,
             self._events,
             random_bytes=random_bytes,
             drops=self.drops,
         )
 
+    @property
+    def path(self) -> Path:
+        """The 5-tuple of the allocation."""
+        return self._requester.path
+
+    @property
+    def server(self) -> Address:
+        """The server's end of the 5-tuple."""
+        return self.path.remote
+
+    @property
+    def local(self) -> Address:
+        """Our end of the 5-tuple."""
+        return self.path.local
+
+    @property
+    def relayed(self) -> Address | None:
+        """The relayed address, the first one of two; None while there is none."""
+        return self._grant.relayed[0] if self._grant is not None else None
+
+    @property
+    def relayed_addresses(self) -> tuple[Address, ...]:
+        """The relayed addresses: none, one, or one of each IP version."""
+        return self._grant.relayed if self._grant is not None else ()
+
+    @property
+    def mobile(self) -> bool:
+        """Whether the server gave a ticket to move the allocation with (RFC 8016 §3.1)."""
+        return self._ticket is not None
+
+    def relayed_for(self, version: int) -> Address | None:
+        """The relayed address that peers of IP ``version`` (4 or 6) reach; None when there is none."""
+        return next((address for address in self.relayed_addresses if address.version == version), None)
+
     def allocate(self, now: float) -> None:
         """Ask for the allocation (RFC 8656 §7.1); ends in Allocated or AllocationFailed."""
         if self._state is not _State.IDLE:
             raise LocalProtocolError(f"allocate() on a client that is {self._state.value}")
         self._state = _State.ALLOCATING
-        attributes: tuple[tuple[Any, Any], ...] = ((REQUESTED_TRANSPORT, UDP), (LIFETIME, self._lifetime))
-        if self._family is not None:
-            attributes += ((REQUESTED_ADDRESS_FAMILY, FAMILIES[self._family]),)
-        self._requester.send(Request(Method.ALLOCATE, attributes), now)
+        self._ask(Request(Method.ALLOCATE, self.options.attributes(mobility=self._mobility)), now)
 
     def create_permission(self, peers: Iterable[IPAddress], now: float) -> None:
         """Let ``peers`` send to the relayed address, and keep it so (RFC 8656 §10)."""
@@ -139,22 +178,59 @@ class TurnClient:
 
     def bind_channel(self, peer: Address, now: float) -> None:
         """Bind a channel to ``peer``, and keep it bound (RFC 8656 §12.1)."""
-        self._require_allocation("bind_channel()")
+        self._require_allocation("bind_channel()", Transport.UDP)
         self._check_family(peer.version)
         self._peers.bind(peer, now)
 
-    def send(self, data: bytes, peer: Address, now: float) -> None:
+    def send(self, data: bytes, peer: Address, now: float, *, dont_fragment: bool = False) -> None:
         """Relay ``data`` to ``peer``, getting permission first if need be (16 datagrams wait at most).
 
-        A channel is bound after the first few datagrams. What the server refuses is dropped and counted.
-        Raises :class:`LocalProtocolError` without an allocation, for a peer of the other IP version and
-        for more than 65,000 bytes.
+        A channel is bound after the first few datagrams. ``dont_fragment`` has the server set the DF bit
+        (RFC 8656 §14); ICMP answers come as :class:`PeerUnreachable`. What the server refuses is dropped
+        and counted. Raises :class:`LocalProtocolError` without an allocation, for a peer of another IP
+        version and for more than 65,000 bytes.
         """
-        self._require_allocation("send()")
+        self._require_allocation("send()", Transport.UDP)
         self._check_family(peer.version)
         if len(data) > MAX_DATA:
             raise LocalProtocolError(f"{len(data)} bytes are more than a relayed datagram holds")
-        self._peers.send(data, peer, now)
+        self._peers.send(data, peer, now, dont_fragment)
+
+    def connect(self, peer: Address, now: float) -> None:
+        """Have the server connect to ``peer`` by TCP; ends in PeerConnected or ConnectFailed (RFC 6062 §4.3).
+
+        Raises :class:`LocalProtocolError` without a TCP allocation, for a peer of another IP version, and
+        while a connection to the same peer is being asked for.
+        """
+        self._require_allocation("connect()", Transport.TCP)
+        self._check_family(peer.version)
+        self._connects.connect(self._requester, peer, now)
+
+    def bind_connection(self, connection_id: int, path: Path, now: float) -> ConnectionBind:
+        """The core that makes a new connection to the server, ``path``, carry a peer connection."""
+        self._require_allocation("bind_connection()", Transport.TCP)
+        drops = Drops()
+        requester = Requester(
+            path, self._requester.authenticator.copy(), random_bytes=self._random_bytes, drops=drops
+        )
+        return ConnectionBind(requester, connection_id, drops, now)
+
+    def migrate(self, local: Address, now: float) -> None:
+        """Move the allocation to the socket ``local``; ends in Migrated or MigrationFailed (RFC 8016 §3.2).
+
+        What peers send meanwhile still counts on the old socket. Raises :class:`LocalProtocolError`
+        without an allocation or a ticket, and while another move is under way.
+        """
+        self._require_allocation("migrate()")
+        if self._ticket is None:
+            raise LocalProtocolError("the server gave no mobility ticket for this allocation")
+        if self._moving is not None:
+            raise LocalProtocolError("the allocation is already moving")
+        self._moving = self._new_requester(
+            self.path._replace(local=local), self._requester.authenticator.copy()
+        )
+        attributes = ((LIFETIME, self.options.lifetime), (MOBILITY_TICKET, self._ticket))
+        self._moving.send(Request(Method.REFRESH, attributes), now)
 
     def close(self, now: float) -> None:
         """Give the allocation back (a Refresh with LIFETIME 0, RFC 8656 §8); ends in Closed."""
@@ -168,7 +244,26 @@ class TurnClient:
             self._end(Closed())
             return
         self._state = _State.CLOSING
-        self._requester.send(Request(Method.REFRESH, ((LIFETIME, 0),), rc=_CLOSE_RC, rm=_CLOSE_RM), now)
+        self._ask(Request(Method.REFRESH, ((LIFETIME, 0),), rc=_CLOSE_RC, rm=_CLOSE_RM), now)
+
+    def disconnected(self, path: Path, reason: str, now: float) -> None:
+        """The stream or DTLS association on ``path`` has ended; the allocation ends with it.
+
+        Unless it is the one the allocation is moving to, or has moved away from.
+        """
+        if self._moving is not None and path == self._moving.path:
+            self._moving = None
+            self._events.put(MigrationFailed(path, None, reason))
+        elif path != self.path:
+            return
+        elif self._state is _State.CLOSING:
+            self._forget()
+            self._end(Closed())
+        elif self._state is _State.ALLOCATED:
+            self._lose(reason)
+        elif self._state is _State.ALLOCATING:
+            self._forget()
+            self._end(AllocationFailed(None, reason))
 
     def overhead(self, peer: Address) -> int:
         """Bytes the relay adds to a datagram for ``peer`` between here and the server, at most."""
@@ -176,7 +271,7 @@ class TurnClient:
 
     def owns(self, datagram: bytes, path: Path) -> bool:
         """True when ``datagram`` is TURN from the server of this allocation, to its socket."""
-        if path != self._path:
+        if not self._is_ours(path):
             return False
         if is_channel_data(datagram):
             return True
@@ -184,7 +279,7 @@ class TurnClient:
 
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
         """Take a datagram; what is not from the server, or not to be believed, is dropped."""
-        if path != self._path:
+        if not self._is_ours(path):
             self.drops.add("not from the server")
         elif self._state is _State.ENDED:
             self.drops.add("after the end")
@@ -197,18 +292,21 @@ class TurnClient:
         """Retransmit, refresh and give up what is due."""
         for answer in self._requester.handle_timeout(now):
             self._on_answer(answer, now)
+        for answer in self._moving.handle_timeout(now) if self._moving is not None else ():
+            self._moved(answer, now)
         for timer in self._timers.due(now):
             if self._state is not _State.ALLOCATED:
                 break
             if timer is _Timer.EXPIRY:
                 self._lose("the allocation expired before it could be refreshed")
             else:
-                self._requester.send(Request(Method.REFRESH, ((LIFETIME, self._lifetime),)), now)
+                self._ask(Request(Method.REFRESH, ((LIFETIME, self.options.lifetime),)), now)
         self._peers.handle_timeout(now)
 
     def poll_transmit(self) -> Transmit | None:
         """The next datagram for the server, or None."""
-        return self._requester.poll_transmit() or self._transmits.poll()
+        moving = self._moving.poll_transmit() if self._moving is not None else None
+        return moving or self._requester.poll_transmit() or self._transmits.poll()
 
     def poll_event(self) -> TurnClientEvent | None:
         """The next event, or None."""
@@ -217,8 +315,22 @@ class TurnClient:
     def next_timeout(self) -> float | None:
         """When ``handle_timeout`` is due, or None."""
         return earliest(
-            self._requester.next_timeout(), self._timers.next_timeout(), self._peers.next_timeout()
+            self._requester.next_timeout(),
+            self._moving.next_timeout() if self._moving is not None else None,
+            self._timers.next_timeout(),
+            self._peers.next_timeout(),
         )
+
+    def _new_requester(self, path: Path, authenticator: Authenticator) -> Requester:
+        return Requester(path, authenticator, random_bytes=self._random_bytes, drops=self.drops)
+
+    def _ask(self, request: Request, now: float) -> None:
+        self._requester.send(request, now)
+
+    def _is_ours(self, path: Path) -> bool:
+        if path in (self.path, self._left):
+            return True
+        return self._moving is not None and path == self._moving.path
 
     def _receive_channel_data(self, datagram: bytes, now: float) -> None:
         try:
@@ -238,23 +350,44 @@ class TurnClient:
         except MalformedMessage:
             self.drops.add("malformed STUN message")
             return
-        if message.message_class is MessageClass.INDICATION and message.method == Method.DATA:
-            self._receive_data_indication(message, now)
-        elif message.message_class in {MessageClass.SUCCESS, MessageClass.ERROR}:
-            answer = self._requester.receive(message, path, now)
-            if answer is not None:
-                self._on_answer(answer, now)
-        else:
+        if message.message_class is MessageClass.INDICATION:
+            self._receive_indication(message, now)
+        elif message.message_class is MessageClass.REQUEST:
             self.drops.add("a STUN message a client does not take")
+        elif self._moving is not None and path == self._moving.path:
+            if (answer := self._moving.receive(message, path, now)) is not None:
+                self._moved(answer, now)
+        elif (answer := self._requester.receive(message, path, now)) is not None:
+            self._on_answer(answer, now)
 
-    def _receive_data_indication(self, message: Message, now: float) -> None:
-        peer, data = message.get(XOR_PEER_ADDRESS), message.get(DATA)
-        if peer is None or data is None or message.unknown_required:
+    def _receive_indication(self, message: Message, now: float) -> None:
+        peer = message.get(XOR_PEER_ADDRESS)
+        if message.method not in {Method.DATA, Method.CONNECTION_ATTEMPT}:
+            self.drops.add("a STUN message a client does not take")
+        elif peer is None or message.unknown_required:
             self.drops.add("a Data indication that is incomplete")
-        elif not self._peers.on_data(peer, now):
-            self.drops.add("data from a peer without permission")
+        elif message.method == Method.CONNECTION_ATTEMPT:
+            self._receive_attempt(peer, message.get(CONNECTION_ID))
+        elif (data := message.get(DATA)) is not None:
+            if self._peers.on_data(peer, now):
+                self._events.put(PeerData(data, peer))
+            else:
+                self.drops.add("data from a peer without permission")
+        elif (error := message.get(ICMP)) is not None:  # RFC 8656 §11.6
+            if self._peers.is_permitted(peer):
+                self._events.put(PeerUnreachable(peer, error))
+            else:
+                self.drops.add("ICMP about a peer without permission")
         else:
-            self._events.put(PeerData(data, peer))
+            self.drops.add("a Data indication that is incomplete")
+
+    def _receive_attempt(self, peer: Address, connection_id: int | None) -> None:
+        if connection_id is None or self.options.relay is not Transport.TCP:
+            self.drops.add("a ConnectionAttempt that has no sense")
+        elif not self._peers.is_permitted(peer):
+            self.drops.add("a connection from a peer without permission")
+        else:
+            self._events.put(PeerConnected(peer, connection_id, incoming=True))
 
     def _on_answer(self, answer: Answer, now: float) -> None:
         method = answer.request.method
@@ -265,50 +398,94 @@ class TurnClient:
             self._end(Closed())
         elif method is Method.ALLOCATE:
             self._allocate_answered(answer, now)
-        elif answer.code == 437:
+        elif answer.code == _MISMATCH:
             self._lose("the server does not know the allocation any more")
         elif method is Method.REFRESH:
             self._refresh_answered(answer, now)
+        elif method is Method.CONNECT:
+            self._connects.on_answer(answer)
         else:
             self._peers.on_answer(answer, now)
 
     def _allocate_answered(self, answer: Answer, now: float) -> None:
         if answer.message is None:
+            if answer.code == _MOBILITY_FORBIDDEN and self._mobility:
+                self._mobility = False
+                self._ask(Request(Method.ALLOCATE, self.options.attributes(mobility=False)), now)
+                return
             self._forget()
-            self._end(AllocationFailed(answer.code, answer.reason, answer.timed_out))
+            self._end(self._refusal(answer))
             return
-        message = answer.message
-        relayed, lifetime = message.get(XOR_RELAYED_ADDRESS), message.get(LIFETIME)
-        mapped = message.get(XOR_MAPPED_ADDRESS)
-        if relayed is None or lifetime is None:
-            self._fail("the server's answer lacks XOR-RELAYED-ADDRESS or LIFETIME", now)
-        elif not _sane(relayed) or (self._family is not None and relayed.version != self._family):
-            self._fail(f"the server offers {relayed}, which cannot be a relayed address here", now)
-        else:
-            self._state = _State.ALLOCATED
-            self.relayed = relayed
-            self.mapped = mapped if mapped is not None and _sane(mapped) else None
-            self._arm(lifetime, now)
-            self._events.put(Allocated(relayed, self.mapped, lifetime))
+        try:
+            grant = read_grant(answer.message, self.options)
+        except RemoteProtocolError as problem:
+            # The server made an allocation that is of no use: give it back, once (RFC 8656 §7.3).
+            self._forget()
+            self._ask(Request(Method.REFRESH, ((LIFETIME, 0),), rc=1, rm=1), now)
+            self._end(AllocationFailed(None, str(problem)))
+            return
+        self._state = _State.ALLOCATED
+        self._grant, self.mapped = grant, grant.mapped
+        self._ticket = grant.ticket if self._mobility else None
+        self._arm(grant.lifetime, now)
+        relayed, *more = grant.relayed
+        self._events.put(
+            Allocated(
+                relayed,
+                grant.mapped,
+                grant.lifetime,
+                more[0] if more else None,
+                grant.reservation_token,
+                grant.address_errors,
+            )
+        )
+
+    def _refusal(self, answer: Answer) -> AllocationFailed:
+        error = answer.error
+        if answer.code != 300 or error is None:
+            return AllocationFailed(answer.code, answer.reason, answer.timed_out)
+        alternates = error.all(ALTERNATE_SERVER)
+        alternate = next((each for each in alternates if each.version == self.server.version), None)
+        return AllocationFailed(
+            answer.code,
+            answer.reason,
+            alternate=alternate,
+            alternate_domain=error.get(ALTERNATE_DOMAIN),
+        )
 
     def _refresh_answered(self, answer: Answer, now: float) -> None:
         if answer.message is not None:
-            self._arm(answer.message.get(LIFETIME) or 0, now)
+            self._refreshed(answer.message, now)
             return
         expiry = self._timers.get(_Timer.EXPIRY)
         if expiry is not None:  # once more in half the time that is left
-            self._timers.set(_Timer.REFRESH, now + max((expiry - now) / 2, _REFRESH_MIN))
+            retry_in = max((expiry - now) / 2, _REFRESH_MIN)
+            self._timers.set(_Timer.REFRESH, now + retry_in)
+            self._events.put(RefreshFailed(answer.code, answer.reason, retry_in))
+
+    def _refreshed(self, message: Message, now: float) -> None:
+        self._ticket = message.get(MOBILITY_TICKET) or self._ticket
+        self._arm(message.get(LIFETIME) or 0, now)
+
+    def _moved(self, answer: Answer, now: float) -> None:
+        moving, self._moving = self._moving, None
+        if moving is None or self._state is not _State.ALLOCATED:
+            return
+        if answer.message is None:
+            self._events.put(MigrationFailed(moving.path, answer.code, answer.reason))
+            return
+        left, self._requester = self._requester, moving
+        self._left = left.path
+        self._peers.path = moving.path
+        self.mapped = None  # a Refresh does not say it (RFC 8656 §8.3)
+        left.hand_over(moving, now)
+        self._refreshed(answer.message, now)
+        self._events.put(Migrated(moving.path))
 
     def _arm(self, lifetime: int, now: float) -> None:
         half = min(max(lifetime / 2, _REFRESH_MIN), _REFRESH_MAX)
         self._timers.set(_Timer.REFRESH, now + half)
         self._timers.set(_Timer.EXPIRY, now + max(lifetime, 2 * half))
-
-    def _fail(self, reason: str, now: float) -> None:
-        # The server made an allocation that is of no use: give it back, once (RFC 8656 §7.3).
-        self._forget()
-        self._requester.send(Request(Method.REFRESH, ((LIFETIME, 0),), rc=1, rm=1), now)
-        self._end(AllocationFailed(None, reason))
 
     def _lose(self, reason: str) -> None:
         self._forget()
@@ -316,20 +493,24 @@ class TurnClient:
 
     def _end(self, event: TurnClientEvent) -> None:
         self._state = _State.ENDED
-        self.relayed = None
+        self._grant = None
         self._events.put(event)
 
     def _forget(self) -> None:
         self._requester.forget()
+        self._moving = None
         self._timers.clear()
         self._peers.forget()
+        self._connects.forget()
 
-    def _require_allocation(self, command: str) -> None:
+    def _require_allocation(self, command: str, relay: Transport | None = None) -> None:
         if self._state is not _State.ALLOCATED:
             raise LocalProtocolError(f"{command} on a client that is {self._state.value}")
+        if relay is not None and self.options.relay is not relay:
+            raise LocalProtocolError(f"{command} on a {self.options.relay} allocation")
 
     def _check_family(self, version: int) -> None:
-        if self.relayed is not None and self.relayed.version != version:
+        if self.relayed_for(version) is None:
             raise LocalProtocolError(f"an IPv{version} peer behind the relayed address {self.relayed}")
 
 
@@ -337,7 +518,3 @@ def _method(datagram: bytes) -> int:
     """The method in the type field of a STUN header (RFC 8489 §5)."""
     kind = (datagram[0] << 8) | datagram[1]
     return (kind & 0x000F) | (kind & 0x00E0) >> 1 | (kind & 0x3E00) >> 2
-
-
-def _sane(address: Address) -> bool:
-    return address.port != 0 and reach(address.ip) not in {Reach.UNSPECIFIED, Reach.MULTICAST}

@@ -14,12 +14,27 @@ from ipaddress import ip_address
 from typing import Final
 
 from natwalk.core import Address, Deadlines, Drops, IPAddress, Outbox, Path, RandomBytes, Transmit
-from natwalk.stun import CHANNEL_NUMBER, DATA, XOR_PEER_ADDRESS, Method, encode, indication
-from natwalk.turn.channel_data import CHANNEL_MIN, pack_header
-from natwalk.turn.client_events import PermissionDenied, TurnClientEvent
+from natwalk.stun import (
+    CHANNEL_NUMBER,
+    DATA,
+    DONT_FRAGMENT,
+    XOR_PEER_ADDRESS,
+    Attribute,
+    Method,
+    encode,
+    indication,
+)
+from natwalk.turn.channel_data import CHANNEL_MIN, HEADER_LENGTH, pack_header
+from natwalk.turn.client_events import (
+    ChannelFailed,
+    PermissionDenied,
+    PermissionRefreshFailed,
+    TurnClientEvent,
+)
 from natwalk.turn.client_requests import Answer, Request
 
 PERMISSION_REFRESH: Final = 200.0  # of 300 s, RFC 8656 §9; one lost transaction takes 39.5 s
+PERMISSION_LIFETIME: Final = 300.0  # RFC 8656 §9
 CHANNEL_REFRESH: Final = 300.0  # of 600 s, RFC 8656 §12
 DENIAL_HOLD: Final = 30.0
 MAX_PEER_HOSTS: Final = 256
@@ -46,7 +61,8 @@ class _Timer(Enum):
 class _Permission:
     ip: IPAddress
     state: _State = _State.ABSENT
-    waiting: deque[tuple[bytes, Address]] = field(default_factory=deque)
+    expires: float = 0.0
+    waiting: deque[tuple[bytes, Address, bool]] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -71,7 +87,7 @@ class PeerTable:
         random_bytes: RandomBytes,
         drops: Drops,
     ) -> None:
-        self._path = path
+        self.path = path
         self._ask = ask
         self._transmits = transmits
         self._events = events
@@ -99,24 +115,28 @@ class PeerTable:
         elif entry.state is _State.ABSENT or entry.state is _State.DENIED:
             self._request_channel(entry, now)
 
-    def send(self, data: bytes, peer: Address, now: float) -> None:
-        """Relay ``data`` to ``peer`` by the cheapest way there is, or queue it behind the permission."""
+    def send(self, data: bytes, peer: Address, now: float, dont_fragment: bool = False) -> None:
+        """Relay ``data`` to ``peer`` by the cheapest way there is, or queue it behind the permission.
+
+        ChannelData cannot ask for the DF bit, so ``dont_fragment`` takes a Send indication (RFC 8656 §11.1).
+        """
         entry = self._peers.get(peer)
-        if entry is not None and entry.channel is not None and entry.state is _State.ACTIVE:
-            self._transmits.put(Transmit(pack_header(entry.channel, len(data)) + data, self._path))
+        bound = entry is not None and entry.state is _State.ACTIVE
+        if bound and entry is not None and entry.channel is not None and not dont_fragment:
+            self._send_on_channel(entry.channel, data)
             return
         permission = self._permission(peer.host)
         if permission is None:
             self._drops.add("too many peers")
         elif permission.state is _State.ACTIVE:
-            self._send_indication(data, peer)
+            self._send_indication(data, peer, dont_fragment)
             self._count_sent(peer, now)
         elif permission.state is _State.DENIED:
             self._drops.add("sent to a peer the server refuses")
         else:
             if permission.state is _State.ABSENT:
                 self._request_permission(permission, now)
-            self._queue(permission, data, peer)
+            self._queue(permission, data, peer, dont_fragment)
 
     def on_channel(self, channel: int, now: float) -> Address | None:
         """The peer behind ``channel``, or None when we never asked for that number."""
@@ -126,10 +146,14 @@ class PeerTable:
         entry.heard = True
         return entry.address
 
+    def is_permitted(self, peer: Address) -> bool:
+        """True when the server may let ``peer`` through: asked for, and not refused."""
+        permission = self._permissions.get(peer.host)
+        return permission is not None and permission.state in {_State.REQUESTED, _State.ACTIVE}
+
     def on_data(self, peer: Address, now: float) -> bool:
         """Note a Data indication from ``peer``; False when it has no permission (RFC 8656 §11.4)."""
-        permission = self._permissions.get(peer.host)
-        if permission is None or permission.state is _State.DENIED or permission.state is _State.ABSENT:
+        if not self.is_permitted(peer):
             return False
         entry = self._peer(peer)
         if entry is not None:
@@ -212,6 +236,10 @@ class PeerTable:
         if answer.message is not None:
             self._permission_active(permission, now)
             return
+        if permission.state is _State.ACTIVE and answer.timed_out and now < permission.expires:
+            self._events.put(PermissionRefreshFailed(permission.ip, answer.reason))
+            self._ask_permission(permission, now)
+            return
         self._waiting -= len(permission.waiting)
         permission.waiting.clear()
         permission.state = _State.DENIED
@@ -220,11 +248,12 @@ class PeerTable:
 
     def _permission_active(self, permission: _Permission, now: float) -> None:
         permission.state = _State.ACTIVE
+        permission.expires = now + PERMISSION_LIFETIME
         self._timers.set((_Timer.PERMISSION, str(permission.ip)), now + PERMISSION_REFRESH)
         self._waiting -= len(permission.waiting)
         while permission.waiting:
-            data, peer = permission.waiting.popleft()
-            self.send(data, peer, now)
+            data, peer, dont_fragment = permission.waiting.popleft()
+            self.send(data, peer, now, dont_fragment)
 
     def _channel_answer(self, peer: _Peer, answer: Answer, now: float) -> None:
         key = (_Timer.CHANNEL, peer.address)
@@ -237,13 +266,22 @@ class PeerTable:
             return
         peer.state = _State.DENIED
         self._timers.set(key, now + CHANNEL_REFRESH)
+        self._events.put(ChannelFailed(peer.address, answer.code, answer.reason))
         permission = self._permissions.get(peer.address.host)
         if permission is None or permission.state is not _State.ACTIVE:
             self._events.put(PermissionDenied(peer.address.ip, answer.code, answer.reason))
 
-    def _send_indication(self, data: bytes, peer: Address) -> None:
-        message = indication(Method.SEND, self._random_bytes(12), (XOR_PEER_ADDRESS, peer), (DATA, data))
-        self._transmits.put(Transmit(encode(message), self._path))
+    def _send_on_channel(self, channel: int, data: bytes) -> None:
+        # a stream has no datagrams to end the message, so it is padded (RFC 8656 §12.5)
+        padding = bytes(-(HEADER_LENGTH + len(data)) % 4) if self.path.transport.is_stream else b""
+        self._transmits.put(Transmit(pack_header(channel, len(data)) + data + padding, self.path))
+
+    def _send_indication(self, data: bytes, peer: Address, dont_fragment: bool) -> None:
+        attributes: tuple[Attribute, ...] = ((XOR_PEER_ADDRESS, peer), (DATA, data))
+        if dont_fragment:
+            attributes += ((DONT_FRAGMENT, True),)
+        message = indication(Method.SEND, self._random_bytes(12), *attributes)
+        self._transmits.put(Transmit(encode(message), self.path))
 
     def _count_sent(self, peer: Address, now: float) -> None:
         entry = self._peer(peer)
@@ -254,9 +292,9 @@ class PeerTable:
         if entry.sent >= due:
             self._request_channel(entry, now)
 
-    def _queue(self, permission: _Permission, data: bytes, peer: Address) -> None:
+    def _queue(self, permission: _Permission, data: bytes, peer: Address, dont_fragment: bool) -> None:
         if len(permission.waiting) >= MAX_QUEUED_PER_PEER or self._waiting >= MAX_QUEUED:
             self._drops.add("the queue in front of a permission is full")
             return
-        permission.waiting.append((data, peer))
+        permission.waiting.append((data, peer, dont_fragment))
         self._waiting += 1

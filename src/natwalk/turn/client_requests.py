@@ -1,4 +1,4 @@
-"""Requests of a TURN client, signed with long-term credentials (RFC 8489 §9.2).
+"""Requests of a TURN client: signed, matched to their responses, answered when challenged.
 
 The first request goes out bare; the server's 401 brings realm and nonce, and everything after is signed.
 A 438 brings a new nonce. Both are retried a bounded number of times, then handed up as a failure.
@@ -14,19 +14,15 @@ from natwalk.stun import (
     ERROR_CODE,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
-    NONCE,
-    REALM,
-    USERNAME,
     Message,
     MessageClass,
     Method,
-    PreparationError,
     Transactions,
     check_integrity,
     encode,
-    long_term_key,
 )
 from natwalk.stun import request as build_request
+from natwalk.turn.client_auth import Authenticator, Signature
 
 MAX_AUTH_RETRIES: Final = 5
 """How many 401 and 438 answers in a row one request survives."""
@@ -36,11 +32,17 @@ MAX_REQUESTS: Final = 2048
 
 _REASON_LIMIT: Final = 128
 _UNSIGNED_ERRORS: Final = frozenset({400, 401, 438})  # sent without integrity, RFC 8489 §9.2.4
+_TRY_ALTERNATE: Final = 300
+_UNAUTHENTICATED: Final = 401
+_STALE_NONCE: Final = 438
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing asked of the server; ``subject`` is the peer it is about."""
+    """One thing asked of the server; ``subject`` is the peer it is about.
+
+    ``rc`` and ``rm`` are those of RFC 8489 §6.2.1; over a stream it is sent once and waited for as long.
+    """
 
     method: Method
     attributes: tuple[tuple[Any, Any], ...]
@@ -48,56 +50,72 @@ class Request:
     rc: int = 7
     rm: int = 16
     retries: int = 0
-    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a request ended: ``message`` is the success response, else ``code`` (None: no answer) and why."""
+    """How a request ended: ``message`` is the success response, else ``code`` (None: no answer) and why.
+
+    ``error`` is the whole error response when one was believed.
+    """
 
     request: Request
     message: Message | None = None
     code: int | None = None
     reason: str = ""
     timed_out: bool = False
+    error: Message | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    request: Request
+    signature: Signature | None
 
 
 class Requester:
-    """Sends requests to one server, answers its challenges and believes only responses it can check.
-
-    Raises :class:`natwalk.stun.PreparationError`, a ValueError, on a username or password that no
-    OpaqueString is (RFC 8265 §4.2).
-    """
+    """Sends requests to one server, answers its challenges and believes only responses it can check."""
 
     def __init__(
-        self, path: Path, username: str, password: str, *, random_bytes: RandomBytes, drops: Drops
+        self, path: Path, authenticator: Authenticator, *, random_bytes: RandomBytes, drops: Drops
     ) -> None:
-        long_term_key(username, "realm", password)  # what cannot become a key is refused here, not later
-        self._path = path
-        self._username = username
-        self._password = password
+        self.path = path
+        self.authenticator = authenticator
         self._random_bytes = random_bytes
         self._drops = drops
-        self._transactions: Transactions[Request] = Transactions(limit=MAX_REQUESTS)
-        self._realm = ""
-        self._nonce = b""
-        self._key: bytes | None = None
+        self._transactions: Transactions[_Flight] = Transactions(limit=MAX_REQUESTS)
 
     @property
     def authenticated(self) -> bool:
         """True once the server's realm is known and requests are signed."""
-        return self._key is not None
+        return self.authenticator.authenticated
+
+    @property
+    def busy(self) -> bool:
+        """True while a request waits for its answer."""
+        return len(self._transactions) > 0
 
     def send(self, request: Request, now: float) -> None:
         """Start a transaction for ``request``."""
         transaction_id = self._random_bytes(12)
-        attributes = request.attributes
-        key = self._key
-        if key is not None:
-            attributes += ((USERNAME, self._username), (REALM, self._realm), (NONCE, self._nonce))
-        data = encode(build_request(request.method, transaction_id, *attributes), integrity_key=key)
-        context = replace(request, signed=key is not None)
-        self._transactions.start(transaction_id, data, self._path, now, context, rc=request.rc, rm=request.rm)
+        signature = self.authenticator.signature()
+        attributes, key, sha256 = request.attributes, None, False
+        if signature is not None:
+            attributes += signature.attributes
+            key, sha256 = signature.key, signature.sha256
+        message = build_request(request.method, transaction_id, *attributes)
+        rc, rm = request.rc, request.rm
+        if self.path.transport.is_stream:  # RFC 8489 §6.2.2: nothing is lost, nothing is sent again
+            rc, rm = 1, 2**request.rc // 2 - 1 + request.rm
+        self._transactions.start(
+            transaction_id,
+            encode(message, integrity_key=key, sha256=sha256),
+            self.path,
+            now,
+            _Flight(request, signature),
+            rc=rc,
+            rm=rm,
+        )
 
     def receive(self, message: Message, path: Path, now: float) -> Answer | None:
         """What ``message`` means for the request it answers; None when it is ignored or was a challenge."""
@@ -105,8 +123,8 @@ class Requester:
         if pending is None:
             self._drops.add("a response to no request of ours")
             return None
-        request = pending.context
-        if message.method != request.method:
+        flight = pending.context
+        if message.method != flight.request.method:
             self._drops.add("a response of another method")
             return None
         error = message.get(ERROR_CODE)
@@ -115,22 +133,20 @@ class Requester:
             self._drops.add("an error response without ERROR-CODE")
             return None
         code = error.code if failed and error is not None else None
-        if not self._credible(message, request, code):
+        if not _credible(message, flight.signature, code):
             self._drops.add("a response without valid integrity")
             return None
         self._transactions.finish(message.transaction_id)
         if code is None or error is None:
-            return Answer(request, message=message)
-        if self._take_challenge(message, request, code):
-            self.send(replace(request, retries=request.retries + 1), now)
-            return None
-        return Answer(request, code=code, reason=_printable(error.reason))
+            return Answer(flight.request, message=message)
+        return self._refused(message, flight, code, _printable(error.reason), now)
 
     def handle_timeout(self, now: float) -> list[Answer]:
         """Queue what must be sent again; return the requests nobody answered."""
         gone = self._transactions.handle_timeout(now)
         return [
-            Answer(pending.context, reason="no answer from the server", timed_out=True) for pending in gone
+            Answer(pending.context.request, reason="no answer from the server", timed_out=True)
+            for pending in gone
         ]
 
     def poll_transmit(self) -> Transmit | None:
@@ -145,41 +161,46 @@ class Requester:
         """Drop every request in flight."""
         self._transactions.clear()
 
-    def _credible(self, message: Message, request: Request, code: int | None) -> bool:
-        signed = MESSAGE_INTEGRITY in message or MESSAGE_INTEGRITY_SHA256 in message
-        if not request.signed or self._key is None:
-            # Before the challenge only errors are believed: a success must prove it knows the password.
-            return code is not None
-        if not signed:
-            return code in _UNSIGNED_ERRORS
-        try:
-            check_integrity(message, self._key)
-        except IntegrityError:
-            return False
-        return True
+    def hand_over(self, successor: Requester, now: float) -> None:
+        """Let ``successor`` ask, on its own path, whatever is unanswered here."""
+        for pending in self._transactions.clear():
+            successor.send(replace(pending.context.request, retries=0), now)
 
-    def _take_challenge(self, message: Message, request: Request, code: int) -> bool:
-        nonce = message.get(NONCE)
-        if code not in {401, 438} or nonce is None or request.retries >= MAX_AUTH_RETRIES:
-            return False
-        if code == 401:
-            realm = message.get(REALM)
-            if request.signed or realm is None:
-                return False
-            if self._key is None and not self._make_key(realm):
-                return False
-        elif self._key is None:
-            return False
-        self._nonce = nonce
-        return True
-
-    def _make_key(self, realm: str) -> bool:
+    def _refused(
+        self, message: Message, flight: _Flight, code: int, reason: str, now: float
+    ) -> Answer | None:
+        request = flight.request
         try:
-            self._key = long_term_key(self._username, realm, self._password)
-        except PreparationError:
+            if self._take_challenge(message, flight, code):
+                self.send(replace(request, retries=request.retries + 1), now)
+                return None
+        except IntegrityError as problem:
+            reason = str(problem)
+        return Answer(request, code=code, reason=reason, error=message)
+
+    def _take_challenge(self, message: Message, flight: _Flight, code: int) -> bool:
+        if flight.request.retries >= MAX_AUTH_RETRIES:
             return False
-        self._realm = realm
-        return True
+        signed = flight.signature is not None
+        # a 401 to what was signed means a wrong password; a 438 to what was not has no sense
+        if code != (_STALE_NONCE if signed else _UNAUTHENTICATED):
+            return False
+        return self.authenticator.take_challenge(message)
+
+
+def _credible(message: Message, signature: Signature | None, code: int | None) -> bool:
+    """Whether to believe a response to a request that was signed so (RFC 8489 §9.2.5)."""
+    if signature is None:
+        # Before the challenge only errors are believed: a success must prove it knows the password, and
+        # so must who sends us elsewhere (RFC 8489 §10).
+        return code is not None and code != _TRY_ALTERNATE
+    if MESSAGE_INTEGRITY not in message and MESSAGE_INTEGRITY_SHA256 not in message:
+        return code in _UNSIGNED_ERRORS
+    try:
+        check_integrity(message, signature.key, sha256=signature.sha256 or None)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _printable(text: str) -> str:
