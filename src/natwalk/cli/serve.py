@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _UNAVAILABLE: Final = 69
 _BAD_CONFIGURATION: Final = 78
 _INTERRUPTED: Final = 130
+_GARBAGE_THRESHOLD: Final = 5000
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -166,8 +168,24 @@ async def _serve(config: ServeConfig, *, as_json: bool) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
-    await run.serve(config, stop, lambda ready: _announce(ready, as_json=as_json))
+
+    def on_ready(ready: Ready) -> None:
+        _settle_garbage()
+        _announce(ready, as_json=as_json)
+
+    await run.serve(config, stop, on_ready)
     return _INTERRUPTED if signal.SIGINT in received else 0
+
+
+def _settle_garbage() -> None:
+    """Leave what start-up made out of garbage collection, and look for cycles less often.
+
+    Every allocation is dozens of objects that stay, so that with Python's defaults a tenth of a busy
+    server's time would go into walks over what is no garbage.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
 
 
 def _announce(ready: Ready, *, as_json: bool) -> None:

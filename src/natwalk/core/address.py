@@ -94,4 +94,6 @@ def _canonical_text(host: str) -> str:
 def _from_sockname(host: str, port: int) -> Address:
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]
+    if ":" not in host:  # the kernel has one way to write an IPv4 address, the canonical one
+        return tuple.__new__(Address, (host, port))
     return Address(host, port)

@@ -74,7 +74,11 @@ class Message:
         return [value for found, value in self.attributes if found.type == spec.type]
 
     def __contains__(self, spec: AttributeSpec[T]) -> bool:
-        return any(found.type == spec.type for found, _ in self.attributes)
+        wanted = spec.type
+        for found, _ in self.attributes:  # asked a dozen times a request: any() takes four times as long
+            if found.type == wanted:
+                return True
+        return False
 
     @property
     def unknown_required(self) -> tuple[int, ...]:

@@ -28,6 +28,9 @@ class Source(NamedTuple):
 
 def source_of(address: Address) -> Source:
     """The IPv4 address, or the IPv6 /64 and /48, that ``address`` belongs to; the port does not count."""
+    if ":" not in address.host:  # canonical already, and a flood brings new ones all the time
+        a, b, c, d = address.host.split(".")
+        return Source(int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d), None)
     ip = canonical(address.ip)
     value = int(ip)
     if isinstance(ip, IPv4Address):

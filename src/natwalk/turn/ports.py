@@ -15,6 +15,8 @@ def uniform(limit: int, random_bytes: RandomBytes) -> int:
     """A uniformly random number in 0..limit-1, by rejection; ``limit`` is 1..65536."""
     if not 1 <= limit <= 65536:
         raise ValueError(f"{limit} is not between 1 and 65536")
+    if limit == 1:
+        return 0
     ceiling = 65536 - 65536 % limit
     value = 0
     for _ in range(_REJECTIONS):
