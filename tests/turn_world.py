@@ -245,7 +245,7 @@ class Raw:
 
     def challenge(self) -> None:
         """Get a nonce."""
-        refused = self.bare(Method.ALLOCATE)
+        refused = self.bare(Method.ALLOCATE, (REQUESTED_TRANSPORT, 17))
         assert refused is not None
         nonce = refused.get(NONCE)
         assert nonce is not None

@@ -1,56 +1,51 @@
-"""Who may ask a TURN server for anything: long-term and TURN REST credentials (RFC 8489 §9.2.4).
+"""Who may ask a TURN server for anything: long-term credentials of both generations, TURN REST, OAuth.
 
-Nothing is remembered of a client before it has authenticated but bounded counters of its source. Refusals
-are rate-limited by source, carry no SOFTWARE and no reason phrase, and are no bigger than they must be:
-the server must be of no use to reflect traffic.
+The mechanism is RFC 8489 §9.2.4 with RFC 7635. Nothing is remembered of a client before it has authenticated
+but bounded counters of its source. Refusals are rate-limited by source, carry no SOFTWARE and no reason
+phrase, and are no bigger than they must be: the server must be of no use to reflect traffic.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from natwalk.core import IntegrityError, Path, RandomBytes
 from natwalk.stun import (
+    ACCESS_TOKEN,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
     NONCE,
     PASSWORD_ALGORITHM,
+    PASSWORD_ALGORITHMS,
     REALM,
+    USERHASH,
     USERNAME,
+    Algorithm,
+    Attribute,
     Message,
-    PreparationError,
+    check_algorithm,
     check_integrity,
-    long_term_key,
 )
-from natwalk.turn.buckets import Backoff, SourceLimit, TokenBuckets, source_of
-from natwalk.turn.config import TurnConfig
-from natwalk.turn.credentials import rest_expiry, rest_password, rest_user
-from natwalk.turn.nonce import NonceIssuer
+from natwalk.turn.accounts import Accounts, Granted, Known, Mechanism, prepared_name
+from natwalk.turn.buckets import WIDE_FACTOR, Backoff, Source, SourceLimit, TokenBuckets, source_of
+from natwalk.turn.challenge import STALE_NONCE, UNAUTHENTICATED, Challenger
+from natwalk.turn.config import TurnConfig, TurnLimits
+
+__all__ = ["Admission", "Granted", "Ignored", "Refused"]
 
 _BAD_REQUEST: Final = 400
-_UNAUTHENTICATED: Final = 401
-_STALE_NONCE: Final = 438
 _HOLDER_BURST: Final = 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """An authenticated client: ``account`` is whom quotas count, ``key`` signs what it sends."""
-
-    username: str
-    account: str
-    key: bytes
-    sha256: bool
+_LONG_AGO: Final = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An error to answer with; ``realm`` and ``nonce`` go along when the client should try (again)."""
+    """An error to answer with, and the attributes that go along: a challenge when it may be tried again."""
 
     code: int
-    realm: str | None = None
-    nonce: bytes | None = None
+    attributes: tuple[Attribute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,37 +55,57 @@ class Ignored:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a request says of its sender; ``name`` is None when a USERHASH fits nobody."""
+
+    name: str | None
+    label: str
+    realm: str
+    algorithm: Algorithm
+    token: bytes | None
+
+
 class Admission:
     """Checks the credentials of requests and limits what strangers get."""
 
     def __init__(self, config: TurnConfig, *, random_bytes: RandomBytes) -> None:
-        limits = config.limits
-        self._config = config
-        self._nonces = NonceIssuer(
-            config.nonce_secret or random_bytes(32),
-            random_bytes=random_bytes,
-            lifetime=config.nonce_lifetime,
-        )
-        self._keys = {name: long_term_key(name, config.realm, pw) for name, pw in config.users.items()}
+        self._random_bytes = random_bytes
         self._no_one = random_bytes(16)
-        self._refusals = SourceLimit(
-            limits.refusals_rate, limits.refusals_burst, capacity=limits.tracked_sources
-        )
-        self._holder_refusals: TokenBuckets[Path] = TokenBuckets(
-            1.0, _HOLDER_BURST, capacity=limits.tracked_sources
-        )
-        self._user_failures: Backoff[tuple[int, str]] = Backoff(
-            free=limits.failures_per_user, capacity=limits.tracked_sources
-        )
-        self._source_failures: Backoff[int] = Backoff(
-            free=limits.failures_per_source, capacity=limits.tracked_sources
-        )
+        self._drawn_secret = random_bytes(32)
         self.wall_offset: float | None = None
+        self.refusals: Counter[int] = Counter()
+        self._limits: TurnLimits | None = None
+        self.reconfigure(config)
+
+    def reconfigure(self, config: TurnConfig) -> None:
+        """Go by ``config`` from now on; counters of sources stay unless their limits changed.
+
+        Nonces stay good while secret, lifetime and offer are the same.
+        """
+        self._config = config
+        self._accounts = Accounts(config)
+        secret = config.nonce_secret or self._drawn_secret
+        self._challenger = Challenger(config, secret, self._random_bytes)
+        limits = config.limits
+        if limits == self._limits:
+            return
+        self._limits = limits
+        capacity = limits.tracked_sources
+        self._refusals = SourceLimit(limits.refusals_rate, limits.refusals_burst, capacity=capacity)
+        self._holder_refusals: TokenBuckets[Path] = TokenBuckets(1.0, _HOLDER_BURST, capacity=capacity)
+        self._user_failures: Backoff[tuple[int, str]] = Backoff(
+            free=limits.failures_per_user, capacity=capacity
+        )
+        self._source_failures: Backoff[int] = Backoff(free=limits.failures_per_source, capacity=capacity)
+        self._wide_failures: Backoff[int] = Backoff(
+            free=limits.failures_per_source * WIDE_FACTOR, capacity=capacity
+        )
 
     def admit(
         self, request: Message, path: Path, now: float, known: Granted | None = None
     ) -> Granted | Refused | Ignored:
-        """Whether ``request`` proves to be from a user.
+        """Whether ``request`` proves to be from a user, checked in the order of RFC 8489 §9.2.4.
 
         ``known`` is who holds the allocation on this path: credentials that have expired since still count
         there, as an expiry limits when a session starts, not how long it lasts; and it is not made to
@@ -98,66 +113,117 @@ class Admission:
         """
         holder = known is not None
         if MESSAGE_INTEGRITY not in request and MESSAGE_INTEGRITY_SHA256 not in request:
-            return self._challenge(_UNAUTHENTICATED, path, now, holder)
-        username, realm, nonce = request.get(USERNAME), request.get(REALM), request.get(NONCE)
-        if username is None or realm is None or nonce is None or PASSWORD_ALGORITHM in request:
+            return self._challenge(UNAUTHENTICATED, request, path, now, holder)
+        nonce = request.get(NONCE)
+        one_sided = (PASSWORD_ALGORITHM in request) is not (PASSWORD_ALGORITHMS in request)
+        if nonce is None or REALM not in request or one_sided:
             return self._refuse(Refused(_BAD_REQUEST), path, now, holder)
-        if not self._nonces.is_fresh(nonce, path, now):
-            return self._challenge(_STALE_NONCE, path, now, holder)
-        source = source_of(path.remote).narrow
-        if known is None or known.username != username:
-            if self._source_failures.blocked(source, now):
+        if not self._challenger.is_fresh(nonce, path, now):
+            return self._challenge(STALE_NONCE, request, path, now, holder)
+        claim = self._claim(request)
+        if claim is None:
+            return self._refuse(Refused(_BAD_REQUEST), path, now, holder)
+        source = source_of(path.remote)
+        if known is None or known.username != claim.name:
+            if self._source_blocked(source, now):
                 return Ignored("too many wrong passwords from this source")
-            if self._user_failures.blocked((source, username), now):
+            if claim.token is None and self._user_failures.blocked((source.narrow, claim.label), now):
                 return Ignored("too many wrong passwords for this user from this source")
-        granted = self._verify(request, username, now, known) if realm == self._config.realm else None
+        granted = self._verify(request, claim, now, known)
         if granted is None:
-            self._source_failures.fail(source, now)
-            self._user_failures.fail((source, username), now)
-            return self._challenge(_UNAUTHENTICATED, path, now, holder)
-        self._user_failures.succeed((source, username))
+            self._count_failure(source, claim, now)
+            return self._challenge(UNAUTHENTICATED, request, path, now, holder)
+        self._user_failures.succeed((source.narrow, claim.label))
         return granted
 
-    def _verify(self, request: Message, username: str, now: float, known: Granted | None) -> Granted | None:
-        sha256 = MESSAGE_INTEGRITY_SHA256 in request
-        if known is not None and known.username == username:
-            account, keys = known.account, [known.key]
+    def still_grants(self, granted: Granted) -> bool:
+        """Whether the secret behind ``granted`` is one of the configuration's, however old its use."""
+        return self._accounts.still_grants(granted)
+
+    def _claim(self, request: Message) -> _Claim | None:
+        """What the credentials say, or None when they make no sense."""
+        username, user_hash, realm = request.get(USERNAME), request.get(USERHASH), request.get(REALM)
+        if realm is None:
+            return None
+        try:
+            algorithm = check_algorithm(request, self._challenger.offer)
+        except IntegrityError:
+            return None
+        name, label = None, ""
+        if username is not None:
+            name = prepared_name(username)
+            if name is None:
+                return None
+            label = name
+        elif user_hash is not None:
+            name = self._accounts.name_of(user_hash)
+            label = user_hash.hex() if name is None else name
         else:
-            account, keys = self._candidate_keys(username, now)
-        for key in keys or [self._no_one]:  # an unknown user costs as much time as a wrong password
+            return None
+        return _Claim(name, label, realm, algorithm, request.get(ACCESS_TOKEN))
+
+    def _verify(self, request: Message, claim: _Claim, now: float, holder: Granted | None) -> Granted | None:
+        known = self._known(claim, now, holder)
+        right_realm = claim.realm == self._config.realm
+        for key in known.keys or (self._no_one,):  # nobody costs as much time as a wrong password
             try:
                 check_integrity(request, key)
             except IntegrityError:
                 continue
-            return Granted(username, account, key, sha256) if keys else None
+            if claim.name is None or not known.keys or not right_realm:
+                return None
+            sha256 = MESSAGE_INTEGRITY_SHA256 in request
+            return Granted(
+                claim.name, known.account, key, sha256, known.mechanism, known.secret_id, known.expires
+            )
         return None
 
-    def _candidate_keys(self, username: str, now: float) -> tuple[str, list[bytes]]:
-        static = self._keys.get(username)
-        if static is not None:
-            return username, [static]
-        expiry = rest_expiry(username)
-        if expiry is None or self.wall_offset is None or expiry <= now + self.wall_offset:
-            return username, []
-        realm = self._config.realm
-        try:
-            keys = [
-                long_term_key(username, realm, rest_password(secret, username))
-                for secret in self._config.auth_secrets
-            ]
-        except PreparationError:
-            return username, []
-        return rest_user(username), keys
+    def _known(self, claim: _Claim, now: float, holder: Granted | None) -> Known:
+        """Whose keys are to be tried."""
+        name = claim.name
+        wall = None if self.wall_offset is None else now + self.wall_offset
+        same = holder is not None and holder.username == name
+        if name is None:
+            return Known("")
+        if claim.token is not None:
+            return self._accounts.redeem(name, claim.token, wall, now)
+        if same and holder is not None and holder.mechanism is Mechanism.OAUTH:
+            alive = holder.expires is None or now < holder.expires
+            keys = (holder.key,) if alive else ()
+            return Known(holder.account, keys, Mechanism.OAUTH, holder.secret_id, holder.expires)
+        if claim.algorithm not in self._config.password_algorithms:
+            return Known(name)
+        return self._accounts.look_up(name, claim.algorithm, _LONG_AGO if same else wall)
 
-    def _challenge(self, code: int, path: Path, now: float, holder: bool) -> Refused | Ignored:
-        refused = Refused(code, self._config.realm, self._nonces.issue(path, now))
-        return self._refuse(refused, path, now, holder)
+    def _source_blocked(self, source: Source, now: float) -> bool:
+        if source.wide is not None and self._wide_failures.blocked(source.wide, now):
+            return True
+        return self._source_failures.blocked(source.narrow, now)
+
+    def _count_failure(self, source: Source, claim: _Claim, now: float) -> None:
+        self._source_failures.fail(source.narrow, now)
+        if source.wide is not None:
+            self._wide_failures.fail(source.wide, now)
+        if claim.token is None:  # a token cannot be guessed, and many share the name of its key
+            self._user_failures.fail((source.narrow, claim.label), now)
+
+    def _challenge(
+        self, code: int, request: Message, path: Path, now: float, holder: bool
+    ) -> Refused | Ignored:
+        if not self._may_refuse(path, now, holder):
+            return Ignored("too many refusals to this source")
+        self.refusals[code] += 1
+        return Refused(code, self._challenger.attributes(code, request, path, now))
 
     def _refuse(self, refused: Refused, path: Path, now: float, holder: bool) -> Refused | Ignored:
+        if not self._may_refuse(path, now, holder):
+            return Ignored("too many refusals to this source")
+        self.refusals[refused.code] += 1
+        return refused
+
+    def _may_refuse(self, path: Path, now: float, holder: bool) -> bool:
         # Whoever holds an allocation is counted apart, so that a flood from behind the same NAT
         # cannot keep a client from hearing that its nonce is stale.
         if holder:
-            granted = self._holder_refusals.take(path, now)
-        else:
-            granted = self._refusals.take(source_of(path.remote), now)
-        return refused if granted else Ignored("too many refusals to this source")
+            return self._holder_refusals.take(path, now)
+        return self._refusals.take(source_of(path.remote), now)

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import MappingProxyType
+from typing import Final
 
-from natwalk.stun import Algorithm
+from natwalk.stun import Algorithm, PreparationError, opaque_string
 from natwalk.turn.channel_data import CHANNEL_MAX, CHANNEL_MAX_RFC5766
 from natwalk.turn.policy import PeerPolicy
+
+MIN_PASSWORD: Final = 12
+"""Characters of a static password that is not refused as weak."""
+MIN_SECRET: Final = 16
+"""Bytes of a TURN REST secret that is not refused as weak: 128 bits when drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,27 @@ class TurnConfig:
     oauth_keys: tuple[OAuthKey, ...] = field(default=(), repr=False)
     """Keys shared with authorization servers (RFC 7635); none: no third-party authorization."""
     third_party_authorization: str = ""
-    """The name of the authorization server told to clients (RFC 7635 §6.1)."""
+    """The name this server has with the authorization server, told to clients and bound into tokens
+    (RFC 7635 §6.1); empty for the realm."""
+    refuse_weak: bool = False
+    """Whether passwords and secrets that an eavesdropper could guess by trying are wrong: programs that take
+    a configuration from people say True unless told otherwise."""
+
+    @property
+    def oauth_server_name(self) -> str:
+        """What THIRD-PARTY-AUTHORIZATION carries (RFC 7635 §6.1)."""
+        return self.third_party_authorization or self.realm
+
+    @property
+    def weak_credentials(self) -> tuple[str, ...]:
+        """What is too short to withstand guessing from one recorded request (RFC 8656 §21.1.2), by name."""
+        users = (f"password of user {name!r}" for name, pw in self.users.items() if len(pw) < MIN_PASSWORD)
+        secrets = (
+            f"TURN REST secret {n}"
+            for n, s in enumerate(self.auth_secrets, 1)
+            if len(s.encode()) < MIN_SECRET
+        )
+        return (*users, *secrets)
 
     @property
     def channel_max(self) -> int:
@@ -104,6 +130,16 @@ class TurnConfig:
         for name, password in self.users.items():
             if not name or not password:
                 raise ValueError(f"user {name!r} needs a name and a password")
+            _check_prepared(name, password)
+        if not self.password_algorithms or len(set(self.password_algorithms)) < len(self.password_algorithms):
+            raise ValueError("password algorithms are one or more, each once")
+        if len(self.oauth_server_name.encode()) > 255:
+            raise ValueError("the name of this server in tokens is longer than 255 bytes")
+        if self.refuse_weak and (weak := self.weak_credentials):
+            raise ValueError(
+                f"too short to withstand guessing: {', '.join(weak[:3])}"
+                f" (passwords need {MIN_PASSWORD} characters, secrets {MIN_SECRET} bytes)"
+            )
         if not all(self.auth_secrets):
             raise ValueError("a TURN REST secret is empty")
         for host in self.relay_addresses:
@@ -113,6 +149,14 @@ class TurnConfig:
             raise ValueError(f"relay ports {low}-{high} are not a range within 1024-65535")
         if self.nonce_lifetime <= 0:
             raise ValueError(f"nonce lifetime {self.nonce_lifetime} is not positive")
+
+
+def _check_prepared(name: str, password: str) -> None:
+    for text, what in ((name, "name"), (password, "password")):
+        try:
+            opaque_string(text)
+        except PreparationError as problem:
+            raise ValueError(f"the {what} of user {name!r} cannot be sent: {problem}") from None
 
 
 def _check_relay_address(host: str) -> None:

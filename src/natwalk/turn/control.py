@@ -6,6 +6,7 @@ from typing import Final
 
 from natwalk.core import Path
 from natwalk.stun import (
+    ACCESS_TOKEN,
     CHANNEL_NUMBER,
     DATA,
     EVEN_PORT,
@@ -13,10 +14,12 @@ from natwalk.stun import (
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
     NONCE,
+    PASSWORD_ALGORITHM,
     REALM,
     REQUESTED_ADDRESS_FAMILY,
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
+    USERHASH,
     USERNAME,
     XOR_PEER_ADDRESS,
     Message,
@@ -39,6 +42,7 @@ METHODS: Final = frozenset({Method.ALLOCATE, Method.REFRESH, Method.CREATE_PERMI
 _SUPPORTED: Final = frozenset(
     spec.type
     for spec in (
+        ACCESS_TOKEN,
         CHANNEL_NUMBER,
         DATA,
         EVEN_PORT,
@@ -46,10 +50,12 @@ _SUPPORTED: Final = frozenset(
         MESSAGE_INTEGRITY,
         MESSAGE_INTEGRITY_SHA256,
         NONCE,
+        PASSWORD_ALGORITHM,
         REALM,
         REQUESTED_ADDRESS_FAMILY,
         REQUESTED_TRANSPORT,
         RESERVATION_TOKEN,
+        USERHASH,
         USERNAME,
         XOR_PEER_ADDRESS,
     )

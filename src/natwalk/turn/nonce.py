@@ -1,4 +1,9 @@
-"""Nonces that need no memory: a time, salt and a MAC over both and the client (RFC 8489 §9.2, §14.10)."""
+"""Nonces that need no memory: a time, salt and a MAC over both and the client (RFC 8489 §9.2, §14.10).
+
+There are two kinds. A full one starts with the security features of the server (RFC 8489 §9.2), which an
+attacker on the path cannot change unnoticed, as the MAC covers them and the offer they announce. A plain one
+has no such start and is 13 bytes shorter: for answers that may not be bigger (docs/adr/0008-challenges.md).
+"""
 
 from __future__ import annotations
 
@@ -10,13 +15,12 @@ from typing import Final
 from natwalk.core import Path, RandomBytes
 
 NONCE_LIFETIME: Final = 600.0
-NONCE_LENGTH: Final = 28
-"""Bytes of a nonce; with a realm of up to 8 bytes a 401 stays within 3.6 times a bare request."""
+BODY_LENGTH: Final = 23
+"""Bytes of a nonce after its prefix: 36 with the prefix of a server that has security features."""
 
-_STAMP: Final = 5
+_STAMP: Final = 3
 _SALT: Final = 4
-_MAC: Final = 12
-_TICKS: Final = 1000  # a second
+_MAC: Final = 10
 _MODULUS: Final = 1 << (8 * _STAMP)
 
 
@@ -24,35 +28,63 @@ class NonceIssuer:
     """Makes nonces for clients and recognises them again, for ``lifetime`` seconds, without storing any.
 
     A nonce is good for the 5-tuple it was made for and nowhere else. ``secret`` keys the MAC: servers that
-    share one accept each other's nonces as long as they share the clock of ``now``, too.
+    share one accept each other's nonces as long as they share the clock of ``now``, too. ``prefix`` is how
+    full nonces start and ``offer`` what they stand for besides: a nonce issued with another of either is not
+    fresh. ``plain`` says whether nonces without the prefix are good, too.
     """
 
-    def __init__(self, secret: bytes, *, random_bytes: RandomBytes, lifetime: float = NONCE_LIFETIME) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        *,
+        random_bytes: RandomBytes,
+        lifetime: float = NONCE_LIFETIME,
+        prefix: bytes = b"",
+        offer: bytes = b"",
+        plain: bool = True,
+    ) -> None:
         if len(secret) < 16:
             raise ValueError(f"a nonce secret of {len(secret)} bytes is too short: at least 16")
         self._secret = secret
         self._random_bytes = random_bytes
         self._lifetime = lifetime
+        self._prefix = prefix
+        self._offer = offer
+        self._plain = plain or not prefix
 
-    def issue(self, path: Path, now: float) -> bytes:
-        """A fresh nonce for the client at ``path.remote``: 28 printable bytes."""
-        stamp = (int(now * _TICKS) % _MODULUS).to_bytes(_STAMP, "big")
-        body = stamp + self._random_bytes(_SALT)
-        return b64encode(body + self._mac(body, path), altchars=b"-_")
+    def __repr__(self) -> str:
+        return f"NonceIssuer(lifetime={self._lifetime})"
+
+    def issue(self, path: Path, now: float, *, plain: bool = False) -> bytes:
+        """A fresh nonce for the client at ``path.remote``: the prefix unless ``plain``, and 23 characters."""
+        prefix = b"" if plain else self._prefix
+        stamp = int(now)
+        body = (stamp % _MODULUS).to_bytes(_STAMP, "big") + self._random_bytes(_SALT)
+        mac = self._mac(prefix, stamp, body, path)
+        return prefix + b64encode(body + mac, altchars=b"-_").rstrip(b"=")
 
     def is_fresh(self, nonce: bytes, path: Path, now: float) -> bool:
         """True when we made ``nonce`` for that client within the lifetime; compares in constant time."""
-        if len(nonce) != NONCE_LENGTH:
+        if len(nonce) == len(self._prefix) + BODY_LENGTH and nonce.startswith(self._prefix):
+            prefix = self._prefix
+        elif self._plain and len(nonce) == BODY_LENGTH:
+            prefix = b""
+        else:
             return False
         try:
-            raw = b64decode(nonce, altchars=b"-_", validate=True)
+            raw = b64decode(nonce[len(prefix) :] + b"=", altchars=b"-_", validate=True)
         except Base64Error:
             return False
         body = raw[: _STAMP + _SALT]
-        if not hmac.compare_digest(raw[_STAMP + _SALT :], self._mac(body, path)):
-            return False
-        age = (int(now * _TICKS) - int.from_bytes(body[:_STAMP], "big")) % _MODULUS
-        return age <= self._lifetime * _TICKS
+        seconds = int(now)
+        age = (seconds - int.from_bytes(body[:_STAMP], "big")) % _MODULUS
+        # the MAC is over the whole stamp, so that no nonce comes back to life when the three bytes wrap
+        genuine = hmac.compare_digest(raw[_STAMP + _SALT :], self._mac(prefix, seconds - age, body, path))
+        canonical = b64encode(raw, altchars=b"-_").rstrip(b"=") == nonce[len(prefix) :]
+        return genuine and canonical and age <= self._lifetime
 
-    def _mac(self, body: bytes, path: Path) -> bytes:
-        return hmac.digest(self._secret, body + str(path).encode(), "sha256")[:_MAC]
+    def _mac(self, prefix: bytes, stamp: int, body: bytes, path: Path) -> bytes:
+        transport = path.transport.encode()
+        client = f"{path} {stamp}".encode()
+        data = b"\0".join((prefix, self._offer, transport, client, body))
+        return hmac.digest(self._secret, data, "sha256")[:_MAC]

@@ -15,8 +15,6 @@ from natwalk.core import (
     Transmit,
 )
 from natwalk.stun import (
-    NONCE,
-    REALM,
     SOFTWARE,
     Attribute,
     BindingServer,
@@ -220,7 +218,4 @@ class TurnServer:
 
 
 def _refusal(request: Message, refused: Refused) -> bytes:
-    attributes: tuple[Attribute, ...] = ()
-    if refused.realm is not None and refused.nonce is not None:
-        attributes = ((REALM, refused.realm), (NONCE, refused.nonce))
-    return encode(error(request, refused.code, "", *attributes))
+    return encode(error(request, refused.code, "", *refused.attributes))
