@@ -28,10 +28,10 @@ from natwalk.stun import (
     check_algorithm,
     check_integrity,
 )
-from natwalk.turn.accounts import Accounts, Granted, Known, Mechanism, prepared_name
 from natwalk.turn.buckets import WIDE_FACTOR, Backoff, Source, SourceLimit, TokenBuckets, source_of
 from natwalk.turn.challenge import STALE_NONCE, UNAUTHENTICATED, Challenger
 from natwalk.turn.config import TurnConfig, TurnLimits
+from natwalk.turn.identities import Granted, Identities, Known, Mechanism, prepared_name
 
 __all__ = ["Admission", "Granted", "Ignored", "Refused"]
 
@@ -84,7 +84,7 @@ class Admission:
         Nonces stay good while secret, lifetime and offer are the same.
         """
         self._config = config
-        self._accounts = Accounts(config)
+        self._identities = Identities(config)
         secret = config.nonce_secret or self._drawn_secret
         self._challenger = Challenger(config, secret, self._random_bytes)
         limits = config.limits
@@ -138,7 +138,7 @@ class Admission:
 
     def still_grants(self, granted: Granted) -> bool:
         """Whether the secret behind ``granted`` is one of the configuration's, however old its use."""
-        return self._accounts.still_grants(granted)
+        return self._identities.still_grants(granted)
 
     def _claim(self, request: Message) -> _Claim | None:
         """What the credentials say, or None when they make no sense."""
@@ -156,7 +156,7 @@ class Admission:
                 return None
             label = name
         elif user_hash is not None:
-            name = self._accounts.name_of(user_hash)
+            name = self._identities.name_of(user_hash)
             label = user_hash.hex() if name is None else name
         else:
             return None
@@ -186,14 +186,14 @@ class Admission:
         if name is None:
             return Known("")
         if claim.token is not None:
-            return self._accounts.redeem(name, claim.token, wall, now)
+            return self._identities.redeem(name, claim.token, wall, now)
         if same and holder is not None and holder.mechanism is Mechanism.OAUTH:
             alive = holder.expires is None or now < holder.expires
             keys = (holder.key,) if alive else ()
             return Known(holder.account, keys, Mechanism.OAUTH, holder.secret_id, holder.expires)
         if claim.algorithm not in self._config.password_algorithms:
             return Known(name)
-        return self._accounts.look_up(name, claim.algorithm, _LONG_AGO if same else wall)
+        return self._identities.look_up(name, claim.algorithm, _LONG_AGO if same else wall)
 
     def _source_blocked(self, source: Source, now: float) -> bool:
         if source.wide is not None and self._wide_failures.blocked(source.wide, now):

@@ -56,7 +56,7 @@ class Known(NamedTuple):
     expires: float | None = None
 
 
-class Accounts:
+class Identities:
     """The credentials of one configuration."""
 
     def __init__(self, config: TurnConfig) -> None:
