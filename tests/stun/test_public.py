@@ -9,6 +9,7 @@ FUNCTIONS_AND_CLASSES = {
     "Algorithm",
     "Attribute",
     "AttributeSpec",
+    "Behaviour",
     "BindingClient",
     "BindingEvent",
     "BindingFailed",

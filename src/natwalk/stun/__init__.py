@@ -50,6 +50,9 @@ from natwalk.stun.attributes import (
     Attribute,
     AttributeSpec,
 )
+from natwalk.stun.behaviour import (
+    Behaviour,
+)
 from natwalk.stun.bid_down import (
     SecurityFeature,
     check_algorithm,
@@ -166,6 +169,7 @@ __all__ = [
     "Algorithm",
     "Attribute",
     "AttributeSpec",
+    "Behaviour",
     "BindingClient",
     "BindingEvent",
     "BindingFailed",

@@ -17,6 +17,7 @@ from natwalk.core import (
 from natwalk.stun import (
     SOFTWARE,
     Attribute,
+    Behaviour,
     BindingServer,
     Message,
     MessageClass,
@@ -39,7 +40,8 @@ from natwalk.turn.table import AllocationTable
 
 OUTBOX_LIMIT: Final = 65_536
 
-_BINDING_REQUEST: Final = b"\x00\x01"
+_BINDING: Final = frozenset({b"\x00\x01", b"\x00\x11"})
+"""How a Binding request and a Binding indication (a partner's order) begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class TurnServer:
         self._admission = Admission(config, random_bytes=random_bytes)
         self._allocator = Allocator(config, self._table, self._events, random_bytes)
         self._control = Control(config, self._table, self._guard, self._allocator)
-        self._binding = BindingServer(software=config.software)
+        self._binding = BindingServer(software=config.software, random_bytes=random_bytes)
         self._binding.drops = self.drops
         self._by_relay = self._table.by_relay
         self._last_channel_byte = config.channel_max >> 8
@@ -92,6 +94,11 @@ class TurnServer:
     def set_wall_offset(self, wall_minus_monotonic: float) -> None:
         """Unix time minus ``now``; until it is known, no TURN REST credential is valid."""
         self._admission.wall_offset = wall_minus_monotonic
+        self._binding.wall_offset = wall_minus_monotonic
+
+    def set_behaviour(self, behaviour: Behaviour | None) -> None:
+        """Take part in behaviour discovery (RFC 5780 §6) on those addresses, which must be listeners."""
+        self._binding.set_behaviour(behaviour)
 
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
         """Take one datagram from a client or a peer."""
@@ -104,7 +111,7 @@ class TurnServer:
             self.drops.add("too short, or from port 0")
         elif 0x40 <= datagram[0] <= self._last_channel_byte:
             self._plane.from_channel(datagram, path, now)
-        elif datagram[:2] == _BINDING_REQUEST:
+        elif datagram[:2] in _BINDING:
             self._binding.receive(datagram, path, now)
             while (out := self._binding.poll_transmit()) is not None:
                 self._transmits.put(out)
