@@ -12,6 +12,7 @@ from types import TracebackType
 import ifaddr
 
 from natwalk.aio.flushing import armed, send_all
+from natwalk.aio.readers import EpollReaders
 from natwalk.aio.udp import UdpSocket
 from natwalk.core import Address, Drops, Path
 from natwalk.turn import (
@@ -41,6 +42,7 @@ class TurnServerDriver:
         self._loop = asyncio.get_running_loop()
         self._on_event = on_event
         self._sockets: dict[Address, UdpSocket] = {}
+        self._readers = EpollReaders(self._loop, self._flush)
         self._listeners: list[Address] = []
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -99,6 +101,7 @@ class TurnServerDriver:
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()
+        self._readers.close()
 
     async def __aenter__(self) -> TurnServerDriver:
         return self
@@ -114,7 +117,9 @@ class TurnServerDriver:
     def _open(self, address: Address) -> Address:
         # The path's local address is known only once the socket is bound.
         bound: list[Address] = []
-        sock = UdpSocket.bind(address, lambda batch: self._on_datagrams(bound[0], batch))
+        sock = UdpSocket.bind(
+            address, lambda batch: self._on_datagrams(bound[0], batch), readers=self._readers
+        )
         bound.append(sock.local)
         self._sockets[sock.local] = sock
         return sock.local
@@ -124,7 +129,6 @@ class TurnServerDriver:
         receive = self.core.receive
         for data, remote in batch:
             receive(data, Path(local, remote), now)
-        self._flush()
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -18,8 +18,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final
 
+from natwalk.aio.readers import Readers
 from natwalk.core import Address, Drops
 
 OnDatagrams = Callable[[list[tuple[bytes, Address]]], None]
@@ -77,20 +79,22 @@ class UdpSocket:
         loop: asyncio.AbstractEventLoop,
         on_datagrams: OnDatagrams,
         on_error: OnError | None = None,
+        readers: Readers | None = None,
     ) -> None:
         self.local = Address.from_sockname(sock.getsockname())
         self.drops = Drops()
-        self.gso = _set(sock, _SOL_UDP, _UDP_SEGMENT, 0)
+        self.gso = _has_gso()
         self.gro = _set(sock, _SOL_UDP, _UDP_GRO, 1)
         self._sock = sock
         self._loop = loop
+        self._readers = loop if readers is None else readers
         self._on_datagrams = on_datagrams
         self._on_error = on_error
         self._queue: deque[tuple[bytes, Address]] = deque()
         self._scratch = _SCRATCH.view
         self._errors_in_a_row = 0
         self._closed = False
-        loop.add_reader(sock.fileno(), self._on_readable)
+        self._readers.add_reader(sock.fileno(), self._on_readable)
 
     @classmethod
     def bind(
@@ -100,11 +104,13 @@ class UdpSocket:
         *,
         receive_buffer: int = 16 << 20,
         on_error: OnError | None = None,
+        readers: Readers | None = None,
     ) -> UdpSocket:
         """A socket bound to ``address`` (port 0: any free one), reading from now on.
 
-        ``receive_buffer`` is in bytes, for both directions; without privileges the kernel caps it. Raises
-        OSError when the address cannot be bound and RuntimeError outside a running event loop.
+        ``receive_buffer`` is in bytes, for both directions; without privileges the kernel caps it.
+        ``readers`` tells when it is readable instead of the event loop. Raises OSError when the address
+        cannot be bound and RuntimeError outside a running event loop.
         """
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
@@ -112,7 +118,7 @@ class UdpSocket:
         try:
             _configure(sock, family, receive_buffer)
             sock.bind(address.sockname)
-            return cls(sock, loop, on_datagrams, on_error)
+            return cls(sock, loop, on_datagrams, on_error, readers)
         except BaseException:
             sock.close()
             raise
@@ -161,12 +167,13 @@ class UdpSocket:
         if self._closed:
             return
         self._closed = True
-        self._flush_queue()
-        for _ in self._queue:
-            self.drops.add("closed")
-        self._queue.clear()
-        self._loop.remove_reader(self._sock.fileno())
-        self._loop.remove_writer(self._sock.fileno())
+        if self._queue:
+            self._flush_queue()
+            for _ in self._queue:
+                self.drops.add("closed")
+            self._queue.clear()
+            self._loop.remove_writer(self._sock.fileno())
+        self._readers.remove_reader(self._sock.fileno())
         self._sock.close()
 
     # Sending.
@@ -266,13 +273,13 @@ class UdpSocket:
         self._errors_in_a_row += 1
         self._failed(error, None)
         if self._errors_in_a_row >= ERRORS_BEFORE_A_PAUSE and not self._closed:
-            self._loop.remove_reader(self._sock.fileno())
+            self._readers.remove_reader(self._sock.fileno())
             self._loop.call_later(PAUSE_SECONDS, self._resume)
 
     def _resume(self) -> None:
         if not self._closed:
             self._errors_in_a_row = 0
-            self._loop.add_reader(self._sock.fileno(), self._on_readable)
+            self._readers.add_reader(self._sock.fileno(), self._on_readable)
 
     def _failed(self, error: OSError, remote: Address | None) -> None:
         # gaierror, for an address of the other family, carries an EAI number instead of an errno
@@ -291,10 +298,24 @@ def _segment_size(ancillary: list[tuple[int, int, bytes]]) -> int:
     return 0
 
 
+@cache
+def _has_gso() -> bool:
+    """Whether this kernel has UDP_SEGMENT."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return _set(probe, _SOL_UDP, _UDP_SEGMENT, 0)
+
+
+@cache
+def _may_force_buffers() -> bool:
+    """Whether this process may have buffers beyond the system's limit."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return _set(probe, socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 16)
+
+
 def _configure(sock: socket.socket, family: int, buffer_size: int) -> None:
     """Big buffers, no dual stack, and DF set without the kernel's opinion of the path MTU."""
     for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        if not _set(sock, socket.SOL_SOCKET, forced, buffer_size):
+        if not (_may_force_buffers() and _set(sock, socket.SOL_SOCKET, forced, buffer_size)):
             sock.setsockopt(socket.SOL_SOCKET, plain, buffer_size)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
