@@ -92,7 +92,7 @@ class World:
         self.to_peers: list[Transmit] = []
         self.relays: set[Address] = set()
         self.unbindable: set[int] = set()
-        self._queue: list[tuple[float, int, bytes, Path]] = []
+        self._queue: list[tuple[float, int, Transmit]] = []
         self._order = count()
 
     def client(self, port: int = 40000, *, host: str = "198.51.100.7", **options: Any) -> TurnClient:
@@ -117,7 +117,7 @@ class World:
         self.raw[address] = []
         return Raw(self, address, username)
 
-    def deliver(self, data: bytes, path: Path) -> None:
+    def deliver(self, data: bytes, path: Path, dont_fragment: bool = False) -> None:
         """Put a datagram on the network that goes from ``path.local`` to ``path.remote``."""
         lossy = path.local in self.clients or path.remote in self.clients
         if lossy and self.random.random() < self.loss:
@@ -125,7 +125,9 @@ class World:
         copies = 2 if lossy and self.random.random() < self.duplicate else 1
         for _ in range(copies):
             late = self.random.random() * self.delay if lossy else 0.0
-            heapq.heappush(self._queue, (self.now + late, next(self._order), data, path))
+            heapq.heappush(
+                self._queue, (self.now + late, next(self._order), Transmit(data, path, dont_fragment))
+            )
 
     def run(self, seconds: float = 0.0) -> None:
         """Let ``seconds`` pass, with everything that happens meanwhile."""
@@ -171,7 +173,7 @@ class World:
         while (out := self.server.poll_transmit()) is not None:
             work += 1
             assert out.path.local == LISTENER or out.path.local in self.relays
-            self.deliver(out.data, out.path)
+            self.deliver(out.data, out.path, out.dont_fragment)
         while (event := self.server.poll_event()) is not None:
             work += 1
             self.server_events.append(event)
@@ -202,7 +204,8 @@ class World:
     def _deliver_due(self) -> int:
         work = 0
         while self._queue and self._queue[0][0] <= self.now:
-            _, _, data, path = heapq.heappop(self._queue)
+            out = heapq.heappop(self._queue)[2]
+            data, path = out.data, out.path
             work += 1
             target, arrived = path.remote, Path(path.remote, path.local)
             if target == LISTENER or target in self.relays:
@@ -212,7 +215,7 @@ class World:
             elif target in self.raw:
                 self.raw[target].append(data)
             else:
-                self.to_peers.append(Transmit(data, path))
+                self.to_peers.append(out)
         return work
 
 

@@ -173,7 +173,7 @@ def test_nothing_passes_at_the_instant_the_allocation_expires() -> None:
 def test_refused_peers_get_nothing_and_give_nothing(host: str) -> None:
     """FAULTS 1, 3: Send and peer-to-client, even with a permission forced into the table."""
     flow = Flow(World(make_config(policy=PeerPolicy())))
-    allocation = flow.world.server._table.by_relay[flow.relayed]
+    allocation = flow.world.server._table.by_relay[flow.relayed].allocation
     peer = Address(host, 8080)
     flow.world.server._table.permit(allocation, host, flow.world.now)
     flow.raw.indicate((XOR_PEER_ADDRESS, peer), (DATA, b"x"))
@@ -190,7 +190,7 @@ def test_disguised_peers_on_an_ipv6_allocation(host: str) -> None:
     raw = world.raw_client()
     raw.allocate((REQUESTED_ADDRESS_FAMILY, 2))
     assert raw.relayed is not None
-    allocation = world.server._table.by_relay[raw.relayed]
+    allocation = world.server._table.by_relay[raw.relayed].allocation
     peer = Address(host, 8080)
     world.server._table.permit(allocation, peer.host, world.now)
     raw.indicate((XOR_PEER_ADDRESS, peer), (DATA, b"x"))
@@ -236,7 +236,6 @@ def test_relay_to_relay_on_one_server() -> None:
         (),
         ((DATA, b"x"),),
         ((XOR_PEER_ADDRESS, PEER),),
-        ((XOR_PEER_ADDRESS, PEER), (DATA, b"x"), (DONT_FRAGMENT, True)),
         ((XOR_PEER_ADDRESS, PEER), (DATA, b"x"), (unknown(0x7FFF), b"")),
         ((XOR_PEER_ADDRESS, Address("2001:db8::9", 9)), (DATA, b"x")),
     ],
@@ -247,6 +246,14 @@ def test_indications_are_never_answered(attributes: tuple[object, ...]) -> None:
     assert flow.raw.indicate(*attributes) == []
     assert flow.sent() == []
     assert flow.world.server.drops.total == 1
+
+
+def test_dont_fragment_is_asked_of_the_socket() -> None:
+    """RFC 8656 §11.2: on the datagrams whose indication says so."""
+    flow = Flow(World())
+    flow.raw.indicate((XOR_PEER_ADDRESS, PEER), (DATA, b"x"), (DONT_FRAGMENT, True))
+    flow.raw.indicate((XOR_PEER_ADDRESS, PEER), (DATA, b"y"))
+    assert [(out.data, out.dont_fragment) for out in flow.world.to_peers] == [(b"x", True), (b"y", False)]
 
 
 def test_data_that_claims_more_than_there_is_vanishes() -> None:

@@ -61,7 +61,7 @@ def test_port_zero_is_never_answered() -> None:
         Message(Method.ALLOCATE, MessageClass.INDICATION, bytes(12)),
         Message(Method.DATA, MessageClass.INDICATION, bytes(12)),
         Message(Method.SEND, MessageClass.REQUEST, bytes(12)),
-        Message(Method.CONNECT, MessageClass.REQUEST, bytes(12)),
+        Message(Method.CONNECTION_ATTEMPT, MessageClass.REQUEST, bytes(12)),
         Message(0xFFF, MessageClass.REQUEST, bytes(12)),
         success(request(Method.ALLOCATE, bytes(12)), (LIFETIME, 1)),
         error(request(Method.ALLOCATE, bytes(12)), 401),
@@ -80,7 +80,7 @@ def test_stats_count_what_there_is() -> None:
     assert world.server.stats == TurnStats(0, 0, 0, 1, 0)
     raw.allocate()
     assert raw.permit(PEER, Address("192.0.2.78", 0)) == 0
-    assert world.server.stats == TurnStats(1, 0, 2, 1, 0)
+    assert world.server.stats == TurnStats(1, 0, 2, 1, 0, relay_ports=1)
 
 
 def test_two_listeners_keep_one_clients_allocations_apart() -> None:
@@ -146,10 +146,10 @@ def test_bookkeeping_stays_exact_whatever_happens(commands: list[tuple[str, int,
 def check_invariants(world: World) -> None:
     table = world.server._table
     assert set(table.by_relay) == world.relays
-    assert sorted(map(id, table.by_relay.values())) == sorted(map(id, table.by_client.values()))
-    assert table.accounts.total() == len(table.by_client)
+    assert {relay.allocation for relay in table.by_relay.values()} == set(table.by_client.values())
+    assert table.accounts.total == len(table.by_client)
     ports = {(relay.host, relay.port) for relay in world.relays}
-    used = world.server._allocator._used
+    used = world.server._allocator._sockets._used
     assert {(host, port) for host, taken in used.items() for port in taken} == ports
     channels = [ch for a in table.by_client.values() for ch in a.channels.values()]
     assert table.flows == sum(channel.flowing for channel in channels)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from natwalk.core import Address, Path
+from natwalk.core import Address, Path, Transport
 from natwalk.turn.admission import Granted
 from natwalk.turn.server_events import Counters, FlowAdded, FlowRemoved
+
+if TYPE_CHECKING:
+    from natwalk.turn.connections import PeerConnection
 
 LIFETIME_DEFAULT: Final = 600
 LIFETIME_MAX: Final = 3600
@@ -22,6 +25,15 @@ def granted_lifetime(requested: int | None) -> int:
 
 
 @dataclass(slots=True, eq=False)
+class Relay:
+    """A relayed transport address until ``expires``; the two of a dual allocation end apart."""
+
+    address: Address
+    expires: float
+    allocation: Allocation = field(repr=False)
+
+
+@dataclass(slots=True, eq=False)
 class Channel:
     """A channel number bound to a peer until ``expires``.
 
@@ -30,6 +42,7 @@ class Channel:
 
     number: int
     peer: Address
+    relay: Relay
     path: Path
     expires: float = 0.0
     until: float = 0.0
@@ -43,25 +56,41 @@ class Channel:
 
 @dataclass(slots=True, eq=False)
 class Allocation:
-    """A relayed address and whom it may exchange datagrams with.
+    """Relayed addresses and whom they may exchange datagrams with.
 
-    ``path`` is the client's 5-tuple; ``transaction_id`` and ``response`` are those of the Allocate that
-    made it, for when it is retransmitted; ``permissions`` maps a peer's IP address to its expiry.
+    ``path`` is the client's 5-tuple; ``relay`` is the address the allocation is known by in events, and
+    ``relays`` are those it has, one an address family. ``transaction_id`` and ``response`` are those of the
+    request that made it or moved it here, for when that is retransmitted. ``permissions`` maps a peer's IP
+    address to its expiry, ``by_host`` the same to the channels bound there. ``ticket`` is the mobility
+    ticket, if there is one, ``old_ticket`` the one before it (RFC 8016); a client that is ``away`` has
+    closed its connection and may come back with the ticket. ``connections`` are the peer connections of a
+    TCP allocation by peer (RFC 6062).
     """
 
     path: Path
     granted: Granted
     relay: Address
     transaction_id: bytes
-    response: bytes
-    expires: float
+    transport: Transport = Transport.UDP
+    response: bytes = b""
+    relays: tuple[Relay, ...] = ()
     permissions: dict[str, float] = field(default_factory=dict)
     channels: dict[int, Channel] = field(default_factory=dict)
     by_peer: dict[Address, Channel] = field(default_factory=dict)
+    by_host: dict[str, list[Channel]] = field(default_factory=dict)
+    connections: dict[Address, PeerConnection] = field(default_factory=dict)
+    ticket: bytes = b""
+    old_ticket: bytes = b""
+    away: bool = False
+    padded: bool = field(init=False)
+    """Whether ChannelData to the client are padded: over a stream (RFC 8656 §12.5)."""
     packets_to_peers: int = 0
     bytes_to_peers: int = 0
     packets_from_peers: int = 0
     bytes_from_peers: int = 0
+
+    def __post_init__(self) -> None:
+        self.padded = self.path.transport.is_stream
 
     @property
     def counters(self) -> Counters:
@@ -69,6 +98,18 @@ class Allocation:
         return Counters(
             self.packets_to_peers, self.bytes_to_peers, self.packets_from_peers, self.bytes_from_peers
         )
+
+    @property
+    def expires(self) -> float:
+        """When the last of its relayed addresses expires."""
+        return max(relay.expires for relay in self.relays)
+
+    def relay_of(self, version: int) -> Relay | None:
+        """The relayed address of IP ``version`` 4 or 6, or None."""
+        for relay in self.relays:
+            if relay.address.version == version:
+                return relay
+        return None
 
     def permits(self, host: str, now: float) -> bool:
         """True while there is a permission for ``host``."""
@@ -86,8 +127,22 @@ class Allocation:
 
     def flow_added(self, channel: Channel) -> FlowAdded:
         """The event that publishes ``channel`` to data planes."""
-        return FlowAdded(self.path.remote, self.path.local, channel.number, self.relay, channel.peer)
+        return FlowAdded(
+            self.path.remote,
+            self.path.local,
+            channel.number,
+            channel.path.local,
+            channel.peer,
+            self.path.transport,
+        )
 
     def flow_removed(self, channel: Channel) -> FlowRemoved:
         """The event that withdraws ``channel`` from data planes."""
-        return FlowRemoved(self.path.remote, self.path.local, channel.number, self.relay, channel.peer)
+        return FlowRemoved(
+            self.path.remote,
+            self.path.local,
+            channel.number,
+            channel.path.local,
+            channel.peer,
+            self.path.transport,
+        )

@@ -1,19 +1,14 @@
-"""Making allocations: what an Allocate may ask for, quotas, ports and relay sockets (RFC 8656 §7.2)."""
+"""Making allocations: quotas, relay sockets and what the client is told (RFC 8656 §7.2)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Final
 
-from natwalk.core import Address, LocalProtocolError, Outbox, Path, RandomBytes
+from natwalk.core import Address, Outbox, Path, RandomBytes, Transport
 from natwalk.stun import (
-    ADDITIONAL_ADDRESS_FAMILY,
     ADDRESS_ERROR_CODE,
-    EVEN_PORT,
     LIFETIME,
-    REQUESTED_ADDRESS_FAMILY,
-    REQUESTED_TRANSPORT,
+    MOBILITY_TICKET,
     RESERVATION_TOKEN,
     XOR_MAPPED_ADDRESS,
     XOR_RELAYED_ADDRESS,
@@ -22,31 +17,37 @@ from natwalk.stun import (
     Message,
 )
 from natwalk.turn.admission import Granted
-from natwalk.turn.allocation import Allocation, granted_lifetime
+from natwalk.turn.allocation import Allocation
 from natwalk.turn.config import TurnConfig
-from natwalk.turn.ports import choose_port, uniform
-from natwalk.turn.replies import Failure, Later, Raw, Reply, Success
-from natwalk.turn.server_events import AllocationCreated, RelayReleased, RelayWanted, TurnServerEvent
+from natwalk.turn.mobility import new_ticket
+from natwalk.turn.replies import REASONS, Deferred, Failure, Later, Raw, Reply, Success
+from natwalk.turn.reservations import Reservation, Reservations
+from natwalk.turn.server_events import AllocationCreated, TurnServerEvent
+from natwalk.turn.sockets import Ports, RelaySockets, SocketGroup
 from natwalk.turn.table import AllocationTable
-
-UDP: Final = 17
-IP_VERSIONS: Final = {1: 4, 2: 6}  # of the values of REQUESTED-ADDRESS-FAMILY, RFC 8656 §18.6
-MAX_BIND_ATTEMPTS: Final = 8
+from natwalk.turn.wishes import FAMILIES, Wish, read_wish
 
 
 @dataclass(slots=True, eq=False)
 class PendingAllocation:
-    """An Allocate that waits for the driver to open a relay socket."""
+    """An Allocate that waits for the driver to open its sockets.
+
+    ``groups`` has one an address family that may be had; ``declined`` says why one may not.
+    """
 
     request: Message
     path: Path
     granted: Granted
-    address: Address
-    lifetime: int
-    even: bool
-    extra: tuple[Attribute, ...]
-    failed: set[int] = field(default_factory=set)
+    wish: Wish
+    declined: dict[int, int] = field(default_factory=dict)
+    groups: list[SocketGroup[PendingAllocation]] = field(default_factory=list)
+    open_groups: int = 0
     cancelled: bool = False
+
+    @property
+    def quota(self) -> int:
+        """How much it counts against its account: a reserved socket counts as an allocation to come."""
+        return 2 if self.wish.ports is Ports.PAIR else 1
 
 
 class Allocator:
@@ -63,117 +64,98 @@ class Allocator:
         self._table = table
         self._events = events
         self._random_bytes = random_bytes
-        self._ports = range(config.port_range[0], config.port_range[1] + 1)
-        self._used: dict[str, set[int]] = {host: set() for host in config.relay_addresses}
-        self._pending: dict[int, PendingAllocation] = {}
+        self._sockets: RelaySockets[PendingAllocation] = RelaySockets(
+            config.relay_addresses, config.port_range, events, random_bytes
+        )
+        self._reservations = Reservations(random_bytes)
         self._waiting: dict[Path, PendingAllocation] = {}
-        self._tokens = count(1)
+
+    def configure(self, config: TurnConfig) -> None:
+        """Go by ``config`` from now on; allocations that exist keep what they have."""
+        self._config = config
+        self._sockets.configure(config.relay_addresses, config.port_range)
+
+    @property
+    def ports_in_use(self) -> int:
+        """How many relay ports are open or asked for, reserved ones included."""
+        return self._sockets.in_use
+
+    @property
+    def reservations(self) -> int:
+        """How many sockets are held for a token."""
+        return len(self._reservations)
 
     def allocate(self, request: Message, path: Path, granted: Granted, now: float) -> Reply:
         """Take an authenticated Allocate; Later means that the answer comes with the relay socket."""
         known = self._known(request, path, granted)
         if known is not None:
             return known
-        refused = _refusal(request)
-        if refused is not None:
-            return refused
-        version = IP_VERSIONS.get(request.get(REQUESTED_ADDRESS_FAMILY) or 1)
-        hosts = [host for host in self._used if Address(host, 0).version == version]
-        if not hosts:
+        wish = read_wish(request, path, self._config)
+        if isinstance(wish, Failure):
+            return wish
+        pending = PendingAllocation(request, path, granted, wish)
+        if wish.token is not None:
+            return self._from_reservation(pending, wish.token, now)
+        hosts = {version: self._sockets.hosts(version) for version in wish.versions}
+        if not any(hosts.values()):
             return Failure(440)
-        limits = self._config.limits
-        if self._table.accounts[granted.account] >= limits.allocations_per_user:
-            return Failure(486)
-        if len(self._table.by_client) + len(self._pending) >= limits.allocations:
-            return Failure(508)
-        even = EVEN_PORT in request
-        address = self._free_address(hosts, even)
-        if address is None:
+        if (refused := self._over_quota(granted.account, pending.quota)) is not None:
+            return refused
+        for version, candidates in hosts.items():
+            self._want(pending, version, candidates)
+        if not pending.groups:
             return Failure(508, "no relay port is free")
-        lifetime = granted_lifetime(request.get(LIFETIME))
-        pending = PendingAllocation(request, path, granted, address, lifetime, even, _extra(request))
         self._waiting[path] = pending
-        self._table.accounts[granted.account] += 1
-        self._want(pending)
+        self._table.accounts.add(granted.account, pending.quota)
         return Later()
 
-    def cancel(self, path: Path, granted: Granted) -> bool:
-        """Give up the Allocate that waits for a socket on ``path``; False when that user has none there."""
+    def cancel(self, path: Path, granted: Granted | None = None) -> bool:
+        """Give up the Allocate that waits for a socket on ``path``; False when there is none.
+
+        With ``granted`` it is given up only when it is of that user.
+        """
         pending = self._waiting.get(path)
-        if pending is None or pending.granted.username != granted.username:
+        if pending is None or (granted is not None and pending.granted.username != granted.username):
             return False
-        pending.cancelled = True
+        self._give_up(pending)
         return True
 
-    def opened(self, token: int) -> tuple[PendingAllocation, Success] | None:
-        """The socket of ``token`` is there: what to answer; None when the client gave up meanwhile.
+    def opened(self, token: int, now: float) -> Deferred | None:
+        """The socket of ``token`` is there: what to answer, or None when nobody is to be told (yet).
 
         Raises LocalProtocolError on an unknown token.
         """
-        pending = self._take(token)
-        del self._waiting[pending.path]
-        if pending.cancelled:
-            self._table.release_account(pending.granted.account)
-            self._events.put(RelayReleased(pending.address))
-            return None
-        lifetime = pending.lifetime
-        attributes: tuple[Attribute, ...] = (
-            (XOR_RELAYED_ADDRESS, pending.address),
-            (LIFETIME, lifetime),
-            (XOR_MAPPED_ADDRESS, pending.path.remote),
-        )
-        return pending, Success(attributes + pending.extra)
+        return self._settled(self._sockets.opened(token), now)
 
-    def establish(self, pending: PendingAllocation, response: bytes, now: float) -> None:
-        """Make the allocation whose Allocate was answered with ``response``."""
-        path, granted = pending.path, pending.granted
-        self._table.add(
-            Allocation(
-                path,
-                granted,
-                pending.address,
-                pending.request.transaction_id,
-                response,
-                now + pending.lifetime,
-            )
-        )
-        created = AllocationCreated(
-            path.remote, path.local, granted.username, pending.address, pending.lifetime
-        )
-        self._events.put(created)
-
-    def failed(self, token: int) -> tuple[PendingAllocation, Failure] | None:
-        """No socket for ``token``: the answer is 508; None when another port is tried or nobody waits.
+    def failed(self, token: int, now: float) -> Deferred | None:
+        """No socket for ``token``: what to answer, or None when another is tried or nobody waits.
 
         Raises LocalProtocolError on an unknown token.
         """
-        pending = self._take(token)
-        host, port = pending.address
-        pending.failed.add(port)
-        self._used[host].discard(port)
-        if len(pending.failed) < MAX_BIND_ATTEMPTS and not pending.cancelled:
-            address = self._free_address([host], pending.even, pending.failed)
-            if address is not None:
-                pending.address = address
-                self._want(pending)
-                return None
-        del self._waiting[pending.path]
-        self._table.release_account(pending.granted.account)
-        if pending.cancelled:
-            return None
-        return pending, Failure(508, "no relay port could be opened")
+        return self._settled(self._sockets.failed(token), now)
 
-    def release(self, relay: Address) -> None:
-        """The port of ``relay`` is free again."""
-        self._used[relay.host].discard(relay.port)
+    def released(self, address: Address) -> None:
+        """The port of ``address`` is free again."""
+        self._sockets.released(address)
 
     def abandon(self) -> None:
-        """Forget every Allocate that waits for a socket; their tokens are unknown from now on."""
-        for pending in self._pending.values():
-            self._used[pending.address.host].discard(pending.address.port)
-            self._table.release_account(pending.granted.account)
-        self._pending.clear()
+        """Forget every Allocate that waits, whose tokens are unknown from now on, and every reservation."""
+        for pending in self._sockets.abandon():
+            for group in pending.groups:
+                self._close(group)
+            self._release(pending)
         self._waiting.clear()
+        for reservation in self._reservations.abandon():
+            self._end_reservation(reservation)
+
+    def handle_timeout(self, now: float) -> None:
+        """Close the reserved sockets nobody asked for in time."""
+        for reservation in self._reservations.handle_timeout(now):
+            self._end_reservation(reservation)
+
+    def next_timeout(self) -> float | None:
+        """When the next reservation ends, or None."""
+        return self._reservations.next_timeout()
 
     def _known(self, request: Message, path: Path, granted: Granted) -> Reply | None:
         existing = self._table.by_client.get(path)
@@ -188,50 +170,119 @@ class Allocator:
             return None
         return Later() if waiting.request.transaction_id == request.transaction_id else Failure(437)
 
-    def _want(self, pending: PendingAllocation) -> None:
-        token = next(self._tokens)
-        self._pending[token] = pending
-        self._used[pending.address.host].add(pending.address.port)
-        self._events.put(RelayWanted(pending.address, token))
-
-    def _take(self, token: int) -> PendingAllocation:
-        pending = self._pending.pop(token, None)
-        if pending is None:
-            raise LocalProtocolError(f"no relay socket with token {token} is wanted")
-        return pending
-
-    def _free_address(self, hosts: list[str], even: bool, failed: set[int] | None = None) -> Address | None:
-        first = uniform(len(hosts), self._random_bytes)
-        for host in hosts[first:] + hosts[:first]:
-            used = self._used[host] | failed if failed else self._used[host]
-            port = choose_port(self._ports, used, self._random_bytes, even=even)
-            if port is not None:
-                return Address(host, port)
+    def _over_quota(self, account: str, more: int, freed: str | None = None) -> Failure | None:
+        """Why ``account`` cannot have ``more`` allocations; that of account ``freed`` would make room."""
+        limits, accounts = self._config.limits, self._table.accounts
+        if accounts[account] - (account == freed) + more > limits.allocations_per_user:
+            return Failure(486)
+        if accounts.total - (freed is not None) + more > limits.allocations:
+            return Failure(508)
         return None
 
+    def _want(self, pending: PendingAllocation, version: int, hosts: list[str]) -> None:
+        if not hosts:
+            pending.declined[version] = 440
+            return
+        group = self._sockets.want(pending, hosts, pending.wish.transport, pending.wish.ports)
+        if group is None:
+            pending.declined[version] = 508
+        else:
+            pending.groups.append(group)
+            pending.open_groups += 1
 
-def _refusal(request: Message) -> Failure | None:
-    """Why the attributes of an Allocate cannot be granted, in the order of RFC 8656 §7.2."""
-    transport = request.get(REQUESTED_TRANSPORT)
-    if transport is None:
-        return Failure(400, "REQUESTED-TRANSPORT is missing")
-    if transport != UDP:
-        return Failure(442)
-    family, additional = request.get(REQUESTED_ADDRESS_FAMILY), request.get(ADDITIONAL_ADDRESS_FAMILY)
-    reserve_next, token = request.get(EVEN_PORT), RESERVATION_TOKEN in request
-    if token and (reserve_next is not None or family is not None or additional is not None):
-        return Failure(400, "RESERVATION-TOKEN goes alone")
-    if additional is not None and (family is not None or reserve_next or additional != 2):
-        return Failure(400, "ADDITIONAL-ADDRESS-FAMILY is for IPv6 and goes alone")
-    if token or reserve_next:
-        return Failure(508, "ports are not reserved in pairs")
-    if family is not None and family not in IP_VERSIONS:
-        return Failure(440)
-    return None
+    def _from_reservation(self, pending: PendingAllocation, token: bytes, now: float) -> Reply:
+        reservation = self._reservations.get(token, now)
+        if reservation is None:
+            return Failure(508, "nothing is reserved under this token")
+        account = pending.granted.account
+        if (refused := self._over_quota(account, 1, freed=reservation.account)) is not None:
+            return refused
+        self._reservations.redeem(token)
+        self._table.accounts.release(reservation.account)
+        self._table.accounts.add(account)
+        return self._establish(pending, (reservation.address,), now)
 
+    def _settled(self, group: SocketGroup[PendingAllocation] | None, now: float) -> Deferred | None:
+        if group is None:
+            return None
+        pending = group.owner
+        pending.open_groups -= 1
+        if pending.cancelled:
+            self._close(group)
+        if pending.open_groups:
+            return None
+        if pending.cancelled:
+            self._release(pending)
+            return None
+        del self._waiting[pending.path]
+        relayed = tuple(group.addresses[0] for group in pending.groups if group.addresses)
+        reply: Reply
+        if relayed:
+            reply = self._establish(pending, relayed, now)
+        else:
+            self._release(pending)
+            reply = Failure(508, "no relay port could be opened")
+        return Deferred(pending.request, pending.path, pending.granted, reply)
 
-def _extra(request: Message) -> tuple[Attribute, ...]:
-    """What a success response says about a second relayed address: there is none (RFC 8656 §7.2)."""
-    if ADDITIONAL_ADDRESS_FAMILY not in request:
-        return ()
-    return ((ADDRESS_ERROR_CODE, AddressErrorCode(2, 440, "Address Family not Supported")),)
+    def _establish(self, pending: PendingAllocation, relayed: tuple[Address, ...], now: float) -> Success:
+        """Make the allocation; returns what its client is told."""
+        path, granted, wish = pending.path, pending.granted, pending.wish
+        request = pending.request
+        allocation = Allocation(path, granted, relayed[0], request.transaction_id, wish.transport)
+        self._table.add(allocation, relayed, now + wish.lifetime)
+        created = AllocationCreated(
+            path.remote,
+            path.local,
+            granted.username,
+            relayed[0],
+            wish.lifetime,
+            path.transport,
+            relayed,
+            wish.transport,
+        )
+        self._events.put(created)
+        attributes: list[Attribute] = [(XOR_RELAYED_ADDRESS, address) for address in relayed]
+        attributes += [(LIFETIME, wish.lifetime), (XOR_MAPPED_ADDRESS, path.remote)]
+        attributes += [(RESERVATION_TOKEN, token) for token in self._reserve(pending, now)]
+        attributes += self._declined(pending)
+        if wish.mobile:
+            self._table.set_ticket(allocation, new_ticket(self._random_bytes))
+            attributes.append((MOBILITY_TICKET, allocation.ticket))
+        return Success(tuple(attributes))
+
+    def _reserve(self, pending: PendingAllocation, now: float) -> list[bytes]:
+        return [
+            self._reservations.hold(group.addresses[1], pending.granted.account, now)
+            for group in pending.groups
+            if pending.wish.ports is Ports.PAIR
+        ]
+
+    def _declined(self, pending: PendingAllocation) -> list[Attribute]:
+        """Which address family of a dual allocation could not be had, and why (RFC 8656 §7.2)."""
+        for group in pending.groups:
+            if not group.addresses:
+                pending.declined[Address(group.hosts[0], 0).version] = 508
+        return [
+            (ADDRESS_ERROR_CODE, AddressErrorCode(FAMILIES[version], code, REASONS[code]))
+            for version, code in pending.declined.items()
+        ]
+
+    def _give_up(self, pending: PendingAllocation) -> None:
+        pending.cancelled = True
+        del self._waiting[pending.path]
+        for group in pending.groups:
+            group.cancelled = True
+            if not group.waiting:
+                self._close(group)
+
+    def _close(self, group: SocketGroup[PendingAllocation]) -> None:
+        for address in group.opened:
+            self._sockets.release(address, group.transport)
+        group.opened.clear()
+
+    def _release(self, pending: PendingAllocation) -> None:
+        self._table.accounts.release(pending.granted.account, pending.quota)
+
+    def _end_reservation(self, reservation: Reservation) -> None:
+        self._table.accounts.release(reservation.account)
+        self._sockets.release(reservation.address, Transport.UDP)

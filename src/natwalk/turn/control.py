@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from natwalk.core import Path
+from natwalk.core import Path, Transport
 from natwalk.stun import (
     ACCESS_TOKEN,
     CHANNEL_NUMBER,
+    CONNECTION_ID,
     DATA,
+    DONT_FRAGMENT,
     EVEN_PORT,
     LIFETIME,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
+    MOBILITY_TICKET,
     NONCE,
     PASSWORD_ALGORITHM,
     REALM,
@@ -22,21 +25,33 @@ from natwalk.stun import (
     USERHASH,
     USERNAME,
     XOR_PEER_ADDRESS,
+    Attribute,
     Message,
     Method,
 )
 from natwalk.turn.admission import Granted
 from natwalk.turn.allocation import Allocation, granted_lifetime
-from natwalk.turn.allocator import IP_VERSIONS, Allocator
+from natwalk.turn.allocator import Allocator
 from natwalk.turn.channel_data import CHANNEL_MIN
 from natwalk.turn.config import TurnConfig
 from natwalk.turn.guard import PeerGuard
-from natwalk.turn.policy import Denial
-from natwalk.turn.replies import Failure, Reply, Success, unknown_attributes
+from natwalk.turn.mobility import Mobility
+from natwalk.turn.replies import Failure, Raw, Reply, Success, forbidden, unknown_attributes
 from natwalk.turn.server_events import EndReason
 from natwalk.turn.table import AllocationTable
+from natwalk.turn.tcp_relays import TcpRelays
+from natwalk.turn.wishes import IP_VERSIONS
 
-METHODS: Final = frozenset({Method.ALLOCATE, Method.REFRESH, Method.CREATE_PERMISSION, Method.CHANNEL_BIND})
+METHODS: Final = frozenset(
+    {
+        Method.ALLOCATE,
+        Method.REFRESH,
+        Method.CREATE_PERMISSION,
+        Method.CHANNEL_BIND,
+        Method.CONNECT,
+        Method.CONNECTION_BIND,
+    }
+)
 """Methods whose requests are handled."""
 
 _SUPPORTED: Final = frozenset(
@@ -44,7 +59,9 @@ _SUPPORTED: Final = frozenset(
     for spec in (
         ACCESS_TOKEN,
         CHANNEL_NUMBER,
+        CONNECTION_ID,
         DATA,
+        DONT_FRAGMENT,
         EVEN_PORT,
         LIFETIME,
         MESSAGE_INTEGRITY,
@@ -60,20 +77,33 @@ _SUPPORTED: Final = frozenset(
         XOR_PEER_ADDRESS,
     )
 )
-"""Comprehension-required attributes this server acts on; DONT-FRAGMENT is not among them."""
+"""Comprehension-required attributes this server acts on, or has acted on when a request gets here."""
 
 
 class Control:
     """The request handlers of a server; each returns what to answer."""
 
     def __init__(
-        self, config: TurnConfig, table: AllocationTable, guard: PeerGuard, allocator: Allocator
+        self,
+        config: TurnConfig,
+        table: AllocationTable,
+        guard: PeerGuard,
+        allocator: Allocator,
+        mobility: Mobility,
+        tcp: TcpRelays,
     ) -> None:
-        self._limits = config.limits
-        self._channel_max = config.channel_max
+        self.configure(config)
         self._table = table
         self._guard = guard
         self._allocator = allocator
+        self._mobility = mobility
+        self._tcp = tcp
+
+    def configure(self, config: TurnConfig) -> None:
+        """Go by ``config`` from now on."""
+        self._limits = config.limits
+        self._channel_max = config.channel_max
+        self._mobile = config.mobility
 
     def handle(
         self, request: Message, path: Path, granted: Granted, allocation: Allocation | None, now: float
@@ -85,6 +115,10 @@ class Control:
             return unknown_attributes(unknown)
         if request.method == Method.ALLOCATE:
             return self._allocator.allocate(request, path, granted, now)
+        if request.method == Method.CONNECTION_BIND:
+            return self._tcp.bind(request, path, granted)
+        if request.method == Method.REFRESH and MOBILITY_TICKET in request:
+            return self._refresh_with_ticket(request, path, granted, now)
         if allocation is None:
             return self._without_allocation(request, path, granted)
         if allocation.granted.username != granted.username:
@@ -93,6 +127,8 @@ class Control:
             return self._refresh(request, allocation, now)
         if request.method == Method.CREATE_PERMISSION:
             return self._create_permission(request, allocation, now)
+        if request.method == Method.CONNECT:
+            return self._tcp.connect(request, allocation, now)
         return self._bind_channel(request, allocation, now)
 
     def _without_allocation(self, request: Message, path: Path, granted: Granted) -> Reply:
@@ -102,17 +138,35 @@ class Control:
             return Success(((LIFETIME, 0),))
         return Failure(437)
 
-    def _refresh(self, request: Message, allocation: Allocation, now: float) -> Reply:
-        """RFC 8656 §8.2."""
+    def _refresh_with_ticket(self, request: Message, path: Path, granted: Granted, now: float) -> Reply:
+        """RFC 8016 §3.2.2: the ticket says which allocation, wherever its client is now."""
+        if not self._mobile:
+            return Failure(405)
+        claimed = self._mobility.claim(request, path, granted, now)
+        if isinstance(claimed, Failure | Raw):
+            return claimed
+        reply = self._refresh(request, claimed, now)
+        if isinstance(reply, Failure) or not claimed.ticket:
+            return reply
+        ticket: Attribute = (MOBILITY_TICKET, claimed.ticket)
+        return Success((*reply.attributes, ticket))
+
+    def _refresh(self, request: Message, allocation: Allocation, now: float) -> Success | Failure:
+        """RFC 8656 §8.2; with REQUESTED-ADDRESS-FAMILY for one of two relayed addresses only."""
+        relays = allocation.relays
         family = request.get(REQUESTED_ADDRESS_FAMILY)
-        if family is not None and IP_VERSIONS.get(family) != allocation.relay.version:
-            return Failure(443)
+        if family is not None:
+            relays = tuple(r for r in relays if r.address.version == IP_VERSIONS.get(family))
+            if not relays:
+                return Failure(443)
         requested = request.get(LIFETIME)
         if requested == 0:
-            self._table.end(allocation, EndReason.DELETED)
+            for relay in relays:
+                self._table.end_relay(relay, EndReason.DELETED)
             return Success(((LIFETIME, 0),))
         lifetime = granted_lifetime(requested)
-        self._table.extend(allocation, now + lifetime)
+        for relay in relays:
+            self._table.extend(relay, now + lifetime)
         return Success(((LIFETIME, lifetime),))
 
     def _create_permission(self, request: Message, allocation: Allocation, now: float) -> Reply:
@@ -120,13 +174,15 @@ class Control:
         peers = request.all(XOR_PEER_ADDRESS)
         if not peers:
             return Failure(400, "XOR-PEER-ADDRESS is missing")
-        if any(peer.version != allocation.relay.version for peer in peers):
+        if any(allocation.relay_of(peer.version) is None for peer in peers):
             return Failure(443)
         for peer in peers:
             if (denial := self._guard.check_permission(peer)) is not None:
-                return _forbidden(denial)
+                return forbidden(denial)
+        permissions = allocation.permissions
         wanted = {peer.host for peer in peers}
-        if len(wanted | allocation.permissions.keys()) > self._limits.permissions_per_allocation:
+        more = sum(host not in permissions for host in wanted)
+        if more and len(permissions) + more > self._limits.permissions_per_allocation:
             return Failure(508, "too many permissions")
         for host in wanted:
             self._table.permit(allocation, host, now)
@@ -135,14 +191,17 @@ class Control:
     def _bind_channel(self, request: Message, allocation: Allocation, now: float) -> Reply:
         """RFC 8656 §12.2."""
         number, peer = request.get(CHANNEL_NUMBER), request.get(XOR_PEER_ADDRESS)
+        if allocation.transport is not Transport.UDP:
+            return Failure(400, "the allocation relays TCP")
         if number is None or peer is None:
             return Failure(400, "CHANNEL-NUMBER or XOR-PEER-ADDRESS is missing")
         if not CHANNEL_MIN <= number <= self._channel_max:
             return Failure(400, f"a channel is {CHANNEL_MIN:#x} to {self._channel_max:#x}")
-        if peer.version != allocation.relay.version:
+        relay = allocation.relay_of(peer.version)
+        if relay is None:
             return Failure(443)
         if (denial := self._guard.check(peer)) is not None:
-            return _forbidden(denial)
+            return forbidden(denial)
         if allocation.conflicts(number, peer, now):
             return Failure(400, "the channel or the peer is bound otherwise")
         limits = self._limits
@@ -152,11 +211,5 @@ class Control:
         permissions = allocation.permissions
         if peer.host not in permissions and len(permissions) >= limits.permissions_per_allocation:
             return Failure(508, "too many permissions")
-        self._table.bind(allocation, number, peer, now)
+        self._table.bind(relay, number, peer, now)
         return Success()
-
-
-def _forbidden(denial: Denial) -> Failure:
-    # What the operator's own entries say stays with the operator.
-    detail = denial.rule if denial.reason in {"never", "default", "port"} else ""
-    return Failure(403, detail)

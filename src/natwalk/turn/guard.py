@@ -22,7 +22,8 @@ MAX_ENDPOINTS: Final = 1024
 class PeerGuard:
     """Says of every peer address why it is refused, or that it is not.
 
-    ``open_relays`` holds the relayed addresses in use and is read at every check, never copied.
+    ``open_relays`` holds the relayed addresses in use and ``open_tcp_relays`` those of TCP allocations; both
+    are read at every check, never copied.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class PeerGuard:
         relay_hosts: Iterable[str],
         port_range: tuple[int, int],
         open_relays: Container[Address],
+        open_tcp_relays: Container[Address] = (),
     ) -> None:
         self._policy = policy
         self._relay_hosts = frozenset(relay_hosts)
         self._own_hosts = set(self._relay_hosts)
         self._port_range = range(port_range[0], port_range[1] + 1)
         self._open_relays = open_relays
+        self._open_tcp_relays = open_tcp_relays
         self._endpoints: set[Address] = set()
         self._everywhere: set[int] = set()
 
@@ -72,11 +75,18 @@ class PeerGuard:
 
     def check(self, address: Address) -> Denial | None:
         """Why no datagram may go to or come from ``address``, or None."""
+        return self._check(address, self._open_relays)
+
+    def check_connect(self, address: Address) -> Denial | None:
+        """Why no TCP connection may go to or come from ``address``, or None (RFC 6062 §5.2, §5.3)."""
+        return self._check(address, self._open_tcp_relays)
+
+    def _check(self, address: Address, open_relays: Container[Address]) -> Denial | None:
         if _plain_host(address.host) not in self._own_hosts:
             return self._policy.check(address)
         if self._is_listener(address):
             return Denial("own", str(address))
-        if address in self._open_relays and self._policy.overridable(address.host):
+        if address in open_relays and self._policy.overridable(address.host):
             return None
         denial = self._host_denial(address.host) or self._policy.check(address)
         relay_host = _plain_host(address.host) in self._relay_hosts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from natwalk.core import RandomBytes
@@ -27,12 +27,23 @@ def uniform(limit: int, random_bytes: RandomBytes) -> int:
 
 
 def choose_port(
-    ports: range, used: Container[int], random_bytes: RandomBytes, *, even: bool = False
+    ports: range, used: AbstractSet[int], random_bytes: RandomBytes, *, even: bool = False, pair: bool = False
 ) -> int | None:
-    """A free port of ``ports``, every free one as likely as another; None when there is none."""
+    """A free port of ``ports``, every free one as likely as another; None when there is none.
+
+    ``even`` asks for an even one, ``pair`` for one whose successor is free, too (RFC 8656 §7.2).
+    """
+    if len(used) >= len(ports):
+        return None
+
+    def fits(port: int) -> bool:
+        if port in used or (even and port % 2):
+            return False
+        return not pair or (port + 1 in ports and port + 1 not in used)
+
     for _ in range(_QUICK_TRIES):
         port = ports[uniform(len(ports), random_bytes)]
-        if port not in used and not (even and port % 2):
+        if fits(port):
             return port
-    free = [port for port in ports if port not in used and not (even and port % 2)]
+    free = [port for port in ports if fits(port)]
     return free[uniform(len(free), random_bytes)] if free else None

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from natwalk.stun import UNKNOWN_ATTRIBUTES, Attribute
+from natwalk.core import Path
+from natwalk.stun import UNKNOWN_ATTRIBUTES, Attribute, Message
+from natwalk.turn.admission import Granted
+from natwalk.turn.policy import Denial
 
 MAX_UNKNOWN: Final = 128
 """Most types a 420 lists."""
@@ -13,12 +16,15 @@ MAX_UNKNOWN: Final = 128
 REASONS: Final = {
     400: "Bad Request",
     403: "Forbidden",
+    405: "Mobility Forbidden",
     420: "Unknown Attribute",
     437: "Allocation Mismatch",
     440: "Address Family not Supported",
     441: "Wrong Credentials",
     442: "Unsupported Transport Protocol",
     443: "Peer Address Family Mismatch",
+    446: "Connection Already Exists",
+    447: "Connection Timeout or Failure",
     486: "Allocation Quota Reached",
     508: "Insufficient Capacity",
 }
@@ -54,12 +60,28 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """No response yet: it comes when a relay socket is there or cannot be had."""
+    """No response yet: it comes when a socket or a connection is there or cannot be had."""
 
 
 Reply = Success | Failure | Raw | Later
 
 
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The answer to a ``request`` of some time ago."""
+
+    request: Message
+    path: Path
+    granted: Granted
+    reply: Success | Failure
+
+
 def unknown_attributes(types: tuple[int, ...]) -> Failure:
     """The 420 that lists ``types``, at most 128 of them (RFC 8489 §6.3.1)."""
     return Failure(420, attributes=((UNKNOWN_ATTRIBUTES, types[:MAX_UNKNOWN]),))
+
+
+def forbidden(denial: Denial) -> Failure:
+    """The 403 for a peer that is refused; what the operator's own entries say stays with the operator."""
+    detail = denial.rule if denial.reason in {"never", "default", "port"} else ""
+    return Failure(403, detail)
