@@ -8,8 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certificate import write_certificate
 from natwalk.core import Address
 from natwalk.server import ConfigError, ServeConfig, load
+from natwalk.server.config import StreamLimits
+from natwalk.server.options import options
+from natwalk.stun import Algorithm
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -125,8 +129,7 @@ class TestGood:
         assert kept.parent.stat().st_mode & 0o777 == 0o700
 
     def test_tls_files_are_relative_to_the_file(self, tmp_path: Path) -> None:
-        (tmp_path / "c.pem").touch()
-        (tmp_path / "k.pem").touch()
+        write_certificate(tmp_path, cert="c.pem", key="k.pem")
         config = load(write(tmp_path, '[tls]\ncert = "c.pem"\nkey = "k.pem"'))
         assert config.tls is not None
         assert config.tls.cert == tmp_path / "c.pem"
@@ -205,6 +208,331 @@ class TestRefused:
     def test_any_flag_is_good_or_refused_in_words(self, key: str, value: str | int | list[str]) -> None:
         with contextlib.suppress(ConfigError):
             assert isinstance(load(None, {key: value}), ServeConfig)
+
+
+WHOLE = """
+[server]
+listen = ["127.0.0.1"]
+alternate = "192.0.2.7:3478"
+drain-seconds = 60
+[stun]
+port = 0
+alternate-address = "127.0.0.2"
+partner = "192.0.2.9"
+tls-port = 15349
+tcp = false
+[turn]
+auth-secret-file = "turn.secret"
+auth-secret-files = ["old.secret"]
+users-file = "users"
+tls = true
+dtls = false
+tcp-relays = true
+mobility = false
+password-algorithms = ["md5"]
+third-party-authorization = "auth.example.net"
+denied-ports = [25]
+channels = "rfc5766"
+nonce-lifetime = 90
+software = true
+[[turn.oauth-keys]]
+kid = "k1"
+key-file = "oauth.key"
+not-after = 4000000000
+[turn.users]
+alice = "correct horse"
+[turn.limits]
+bandwidth = 125000000
+bandwidth-per-user = 1250000
+bytes-per-user-per-day = 10000000000
+connections-per-allocation = 5
+refusals-rate = 3
+[streams]
+connections = 100
+connections-per-source = 10
+handshake-timeout = 5
+idle-timeout = 20
+[http]
+port = 0
+listen = ["127.0.0.2"]
+[tls]
+cert = "cert.pem"
+key = "key.pem"
+port = 443
+[proxy-protocol]
+from = ["192.0.2.0/24", "::1"]
+[log]
+format = "json"
+level = "warning"
+addresses = true
+usage = false
+[metrics]
+allow = ["10.0.0.0/8"]
+listen = "127.0.0.1:9641"
+[admin]
+socket = "admin.sock"
+token-file = "admin.token"
+"""
+
+
+class TestEveryKey:
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> ServeConfig:
+        write_certificate(tmp_path)
+        secret_file(tmp_path)
+        for name, text in (
+            ("old.secret", "the one before this one"),
+            ("users", "# people\nbob:another long one\n\n"),
+            ("oauth.key", "MDEyMzQ1Njc4OWFiY2RlZg=="),
+            ("admin.token", "a long token of the operator"),
+        ):
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o600)
+        return load(write(tmp_path, WHOLE))
+
+    def test_it_is_read(self, config: ServeConfig, tmp_path: Path) -> None:
+        assert config.alternate == Address("192.0.2.7", 3478)
+        assert config.drain_seconds == 60
+        assert (config.stun_alternate_address, config.stun_partner) == ("127.0.0.2", "192.0.2.9")
+        assert (config.tls_port, config.stun_tcp) == (15349, False)
+        assert (config.turn_tls, config.turn_dtls) == (True, False)
+        assert config.streams == StreamLimits(100, 10, 5, 20)
+        assert config.http_hosts == ("127.0.0.2",)
+        assert config.tls is not None
+        assert config.tls.port == 443
+        assert [str(network) for network in config.proxy_from] == ["192.0.2.0/24", "::1/128"]
+        assert (config.log.format, config.log.level, config.log.addresses, config.log.usage) == (
+            "json",
+            "warning",
+            True,
+            False,
+        )
+        assert config.metrics.listen == Address("127.0.0.1", 9641)
+        assert config.admin.socket == tmp_path / "admin.sock"
+        assert not config.generated_secret
+
+    def test_the_turn_server_is_told(self, config: ServeConfig) -> None:
+        turn = config.turn
+        assert turn.auth_secrets == (SECRET, "the one before this one")
+        assert dict(turn.users) == {"alice": "correct horse", "bob": "another long one"}
+        assert (turn.tcp_relays, turn.mobility, turn.rfc5766_channels) == (True, False, True)
+        assert turn.password_algorithms == (Algorithm.MD5,)
+        assert turn.third_party_authorization == "auth.example.net"
+        assert (turn.nonce_lifetime, turn.software) == (90, "natwalk")
+        [key] = turn.oauth_keys
+        assert (key.kid, key.key, key.not_after) == ("k1", b"0123456789abcdef", 4e9)
+        assert turn.policy.check(Address("8.8.8.8", 25)) is not None
+        assert turn.policy.check(Address("8.8.8.8", 53)) is None
+        limits = turn.limits
+        assert (limits.bandwidth, limits.bandwidth_per_user) == (125_000_000, 1_250_000)
+        assert (limits.bytes_per_user_per_day, limits.connections_per_allocation) == (10**10, 5)
+        assert limits.refusals_rate == 3
+
+    def test_the_files_are_known_to_whoever_watches_them(self, config: ServeConfig) -> None:
+        assert {path.name for path in config.files} == {
+            "natwalk.toml",
+            "turn.secret",
+            "old.secret",
+            "users",
+            "oauth.key",
+            "admin.token",
+            "cert.pem",
+            "key.pem",
+        }
+
+    def test_no_secret_is_in_a_repr(self, config: ServeConfig) -> None:
+        shown = repr(config)
+        for secret in (*config.secrets, "MDEyMzQ1Njc4OWFiY2RlZg==", "0123456789abcdef"):
+            assert secret not in shown
+        assert len(config.secrets) == 5
+
+    def test_none_of_the_defaults_is_missing_from_the_whole(self) -> None:
+        """Every option of the schema is in the files above: a new one has to be tested, too."""
+        written = set()
+        table = ""
+        for line in (EXAMPLE + WHOLE).splitlines():
+            if line.startswith("["):
+                table = line.strip("[]")
+            elif "=" in line:
+                written.add(f"{table}.{line.partition(' =')[0]}")
+        plain = {
+            "turn.limits.allocations",
+            "turn.limits.permissions-per-allocation",
+            "turn.limits.channels-per-allocation",
+            "turn.limits.new-peers-rate",
+            "turn.limits.new-peers-burst",
+            "turn.limits.refusals-burst",
+            "turn.limits.failures-per-user",
+            "turn.limits.failures-per-source",
+            "turn.limits.tracked-sources",
+            "turn.allow-weak-secrets",
+            "turn.users",
+            "turn.oauth-keys",
+            "stun.alternate-port",
+        }
+        rendezvous = {option.key for option in options() if option.key.startswith("rendezvous.")}
+        assert {option.key for option in options()} - written - plain == rendezvous - {
+            "rendezvous.nameplate-ttl"
+        }
+
+
+class TestEnvironment:
+    def test_every_option_but_tables_has_a_variable_of_its_own(self) -> None:
+        names = [option.variable for option in options() if option.variable is not None]
+        assert len(set(names)) == len(names) > 50
+        assert all(name.startswith("NATWALK_") and name.isupper() for name in names)
+        assert {option.key for option in options() if option.variable is None} == {
+            "turn.users",
+            "turn.oauth-keys",
+        }
+
+    def test_variables_override_the_file_and_flags_override_them(self, tmp_path: Path) -> None:
+        secret_file(tmp_path)
+        environ = {
+            "NATWALK_HTTP_PORT": "1",
+            "NATWALK_TURN_MOBILITY": "no",
+            "NATWALK_TURN_LIMITS_REFUSALS_RATE": "2.5",
+            "NATWALK_TURN_PEERS_DENY": "198.51.100.0/24 192.0.2.1",
+            "NATWALK_TURN_DENIED_PORTS": "25 53",
+            "NATWALK_LOG_FORMAT": "json",
+            "NATWALK_STUN_PORT": "7",
+        }
+        config = load(write(tmp_path, EXAMPLE), {"stun.port": 8}, environ)
+        assert (config.http_port, config.stun_port) == (1, 8)
+        assert not config.turn.mobility
+        assert config.turn.limits.refusals_rate == 2.5
+        assert config.turn.policy.check(Address("198.51.100.1", 5000)) is not None
+        assert config.turn.policy.check(Address("8.8.8.8", 53)) is not None
+        assert config.log.format == "json"
+
+    @pytest.mark.parametrize(
+        ("name", "value", "says"),
+        [
+            ("NATWALK_TURN_LIMITS_ALLOCATIONS", "many", "turn.limits.allocations is 'many'"),
+            ("NATWALK_STUN_TCP", "perhaps", "stun.tcp is 'perhaps'"),
+            ("NATWALK_TURN_DENIED_PORTS", "25 x", "turn.denied-ports is 'x'"),
+            ("NATWALK_LOG_FORMAT", "xml", "log.format is 'xml'"),
+            ("NATWALK_TURN_PEERS_ALLOW", "10.0.0.0/33", "10.0.0.0/33"),
+        ],
+    )
+    def test_a_wrong_one_is_refused_like_a_key(self, name: str, value: str, says: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load(None, {}, {name: value})
+        assert says in str(caught.value)
+
+    def test_one_that_is_no_option_is_warned_about(self) -> None:
+        environ = {
+            "NATWALK_TURN_REALY_PORTS": "1",
+            "NATWALK_SERVER": "http://x",
+            "NATWALK_CODE": "x",
+            "PATH": "",
+        }
+        [warning] = load(None, {}, environ).warnings
+        assert warning.endswith(
+            "NATWALK_TURN_REALY_PORTS, which is no option of the server, "
+            "did you mean NATWALK_TURN_RELAY_PORTS?"
+        )
+
+
+class TestPeerEntries:
+    @pytest.mark.parametrize("key", ["allow", "deny"])
+    @pytest.mark.parametrize(
+        "entry",
+        ["10.0.0.0-8", "10.0.0.0/33", "300.1.1.1", "10.0.0.5/8", "", "10.0.0.9-10.0.0.1", "10.0.0.1-::1"],
+    )
+    def test_a_wrong_one_is_fatal_and_shown(self, tmp_path: Path, key: str, entry: str) -> None:
+        """FAULTS 11: what cannot be an address, a network or a range never starts a server with a hole."""
+        error = refused(tmp_path, f'[turn.peers]\n{key} = ["198.51.100.0/24", "{entry}"]\n')
+        assert repr(entry) in str(error)
+
+
+class TestWeakSecrets:
+    @pytest.mark.parametrize(
+        "password", ["kurz", "password1234", "PassWord1234", "aaaaaaaaaaaaaaaa", "alice-alice-alice"]
+    )
+    def test_a_password_that_a_word_list_finds_is_refused_unless_forced(
+        self, tmp_path: Path, password: str
+    ) -> None:
+        """FAULTS 50: static secrets that are short or known are refused; the user is named, not the word."""
+        text = f'[turn.users]\n"alice-alice-alice" = "{password}"\n'
+        error = refused(tmp_path, text)
+        assert "'alice-alice-alice'" in str(error)
+        if password != "alice-alice-alice":
+            assert password not in f"{error}{error.hint}"
+        config = load(write(tmp_path, f"[turn]\nallow-weak-secrets = true\n{text}"))
+        assert config.turn.users
+        assert any("allow-weak-secrets" in warning for warning in config.warnings)
+
+    def test_a_short_shared_secret_too(self, tmp_path: Path) -> None:
+        """FAULTS 67."""
+        secret_file(tmp_path, "north")
+        refused(tmp_path, '[turn]\nauth-secret-file = "turn.secret"')
+        text = '[turn]\nauth-secret-file = "turn.secret"\nallow-weak-secrets = true'
+        assert load(write(tmp_path, text)).auth_secret == "north"
+        secret_file(tmp_path, "")
+        refused(tmp_path, text)
+
+    def test_what_is_made_has_256_bits(self) -> None:
+        """FAULTS 50: shipped secrets have 128 bits or more."""
+        assert len(load(None).auth_secret) >= 43
+
+
+class TestUsersFile:
+    CONFIG = '[turn]\nusers-file = "users"'
+
+    def users(self, folder: Path, text: str, mode: int = 0o600) -> None:
+        (folder / "users").write_text(text)
+        (folder / "users").chmod(mode)
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("alice\n", "line 1 is not name:password"),
+            ("# x\n\n:pass pass pass\n", "line 3 is not"),
+            ("alice:\n", "line 1"),
+            ("alice:one long word\nalice:one long word\n", "line 2 names a user for the second time"),
+            ("alice:short\n", "'alice'"),
+        ],
+    )
+    def test_a_wrong_line_is_named_and_not_shown(self, tmp_path: Path, text: str, says: str) -> None:
+        self.users(tmp_path, text)
+        error = refused(tmp_path, self.CONFIG)
+        assert says in str(error)
+        assert "one long word" not in str(error)
+
+    def test_passwords_may_have_colons(self, tmp_path: Path) -> None:
+        self.users(tmp_path, "alice:a:b:c:d:e:f:g\n")
+        assert dict(load(write(tmp_path, self.CONFIG)).turn.users) == {"alice": "a:b:c:d:e:f:g"}
+
+    def test_one_that_everyone_may_read_is_refused(self, tmp_path: Path) -> None:
+        self.users(tmp_path, "alice:one long word\n", 0o644)
+        assert "0644" in str(refused(tmp_path, self.CONFIG))
+
+    def test_a_user_in_both_places_is_refused(self, tmp_path: Path) -> None:
+        self.users(tmp_path, "alice:one long word\n")
+        assert "'alice'" in str(refused(tmp_path, f'{self.CONFIG}\n[turn.users]\nalice = "another long one"'))
+
+
+class TestCertificates:
+    CONFIG = '[tls]\ncert = "cert.pem"\nkey = "key.pem"'
+
+    def test_a_key_of_another_certificate_is_refused(self, tmp_path: Path) -> None:
+        write_certificate(tmp_path)
+        write_certificate(tmp_path, cert="other.pem")
+        assert "key values mismatch" in str(refused(tmp_path, self.CONFIG))
+
+    def test_what_is_no_certificate_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "cert.pem").write_text("nothing")
+        (tmp_path / "key.pem").write_text("nothing")
+        assert "cert.pem" in str(refused(tmp_path, self.CONFIG))
+
+    @pytest.mark.parametrize(("days", "says"), [(-1, "has expired"), (6, "expires in 6.0 days"), (30, "")])
+    def test_one_that_ends_soon_is_warned_about(self, tmp_path: Path, days: int, says: str) -> None:
+        """FAULTS 158: the alarm comes before the certificate ends."""
+        write_certificate(tmp_path, days=days)
+        warnings = " ".join(load(write(tmp_path, self.CONFIG)).warnings)
+        assert says in warnings
+        assert bool(says) == bool(warnings)
 
 
 class TestSecretFile:

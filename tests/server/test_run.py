@@ -20,6 +20,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from certificate import write_certificate
 from natwalk.aio.rendezvous import RendezvousDriver, ServerUnavailable, ServerUrl, fetch_ice_servers
 from natwalk.aio.turn import TurnAllocation
 from natwalk.rendezvous import RendezvousClient
@@ -330,7 +331,7 @@ class TestStarting:
             assert (await get(ready, "/healthz"))[0] == 200
 
     async def test_https_with_a_certificate(self, tmp_path: Path) -> None:
-        make_certificate(tmp_path)
+        write_certificate(tmp_path)
         path = tmp_path / "natwalk.toml"
         path.write_text('[tls]\ncert = "cert.pem"\nkey = "key.pem"')
         async with running(path) as ready:
@@ -346,29 +347,3 @@ class TestStarting:
             async with connect(ServerUrl.parse(ready.http).rendezvous, proxy=None, ssl=trusting) as websocket:
                 await websocket.send(encode(Allocate(side="1" * 32)))
                 assert json.loads(await websocket.recv())["type"] == "allocated"
-
-
-def make_certificate(folder: Path) -> None:
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    key = generate_private_key(SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (folder / "key.pem").write_bytes(pem)

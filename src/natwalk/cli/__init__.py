@@ -11,6 +11,10 @@ import click
 from natwalk import __version__
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "convert-coturn": (
+        "natwalk.cli.convert_coturn:convert_coturn",
+        "Convert coturn's turnserver.conf into a natwalk.toml.",
+    ),
     "demo": ("natwalk.cli.demo:demo", "An internet on this machine: two peers behind NATs move a file."),
     "receive": ("natwalk.cli.receive:receive", "Receive files with the code the sender reads to you."),
     "send": ("natwalk.cli.send:send", "Send files or folders to whoever has the one-time code."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -103,9 +104,9 @@ def serve(
 ) -> None:
     """Run the server that peers meet at: STUN, TURN, rendezvous, relay and a small HTTP API.
 
-    Every option can also be given in the environment: --http-port as NATWALK_HTTP_PORT, and so on; several
-    values are separated by spaces. Exits with 69 when a port is taken and 78 when the configuration is
-    wrong.
+    Every option can also be given in the environment: --http-port as NATWALK_HTTP_PORT, and so on, and every
+    key of the file, too: turn.relay-ports as NATWALK_TURN_RELAY_PORTS; several values are separated by
+    spaces. Exits with 69 when a port is taken and 78 when the configuration is wrong.
     """
     flags: Flags = {
         "server.listen": list(listen) or None,
@@ -132,7 +133,7 @@ def _load(path: Path | None, flags: Flags) -> ServeConfig:
     except ImportError as error:
         _fail(_BAD_CONFIGURATION, f"the server's parts are not installed ({error.name})", _INSTALL)
     try:
-        return load(path, flags)
+        return load(path, flags, os.environ)
     except ConfigError as error:
         _fail(_BAD_CONFIGURATION, str(error), error.hint)
 

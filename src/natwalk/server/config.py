@@ -1,4 +1,4 @@
-"""``natwalk.toml``, flags and defaults, made into values that are known to be good.
+"""``natwalk.toml``, the environment, flags and defaults, made into values that are known to be good.
 
 Every mistake is a :class:`~natwalk.server.errors.ConfigError` that names the key and the value; nothing
 is guessed and nothing unknown is ignored.
@@ -7,40 +7,57 @@ is guessed and nothing unknown is ignored.
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from difflib import get_close_matches
-from ipaddress import ip_address
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
-
+from natwalk.core import Address
 from natwalk.rendezvous import RendezvousLimits
-from natwalk.server.addresses import default_listen, default_relay_addresses, expand
+from natwalk.server.addresses import default_listen, expand
+from natwalk.server.certificate import Tls, read_tls
+from natwalk.server.document import FIX, Flags, read_document
 from natwalk.server.errors import ConfigError
-from natwalk.server.schema import Document, RendezvousSection, StunSection, TurnSection
-from natwalk.server.secret import kept_secret, new_secret, read_secret
-from natwalk.turn import PeerPolicy, TurnConfig, TurnLimits
+from natwalk.server.options import unknown_variables
+from natwalk.server.schema import Document, LogSection, RendezvousSection, StunSection
+from natwalk.server.secret import read_secret
+from natwalk.server.turn_settings import Credentials, read_credentials, turn_config
+from natwalk.turn import TurnConfig
 
-_MAX_FILE: Final = 1 << 20
+__all__ = ["AdminConfig", "Flags", "MetricsConfig", "ServeConfig", "StreamLimits", "Tls", "load"]
+
+Network = IPv4Network | IPv6Network
 _HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-)){0,20}\.?")
-_FIX: Final = "correct it in {where}, or run natwalk serve without it for the defaults"
-
-Table = dict[str, "Value"]
-Value = str | int | float | bool | list["Value"] | Table
-Flags = Mapping[str, str | int | list[str] | None]
-"""Values from flags or the environment by dotted key (``server.listen``); None means not given."""
+_TLS_PORT: Final = 5349
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """PEM files of the HTTP server's certificate chain and key."""
+class StreamLimits:
+    """Bounds of TCP, TLS and DTLS connections of clients; timeouts in seconds."""
 
-    cert: Path
-    key: Path
+    connections: int = 16_384
+    connections_per_source: int = 256
+    handshake_timeout: float = 10.0
+    idle_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsConfig:
+    """Who may read ``/metrics``: clients in ``allow`` at ``listen``, or at the HTTP port when it is None."""
+
+    allow: tuple[Network, ...]
+    listen: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """The operator's commands: on a socket of this machine, or over HTTP from loopback with a token."""
+
+    socket: Path | None = None
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,54 +69,116 @@ class ServeConfig:
     stun_port: int
     stun_alternate_port: int | None
     """A second port for STUN, so that clients can tell how their NAT maps; None for no such port."""
+    stun_alternate_address: str | None = None
+    """A second address of this machine, for behaviour discovery (RFC 5780 §6)."""
+    stun_partner: str | None = None
+    """The address of another machine that answers as the second address would."""
+    stun_tcp: bool = True
+    tls_port: int | None = None
+    """The port of TURN over TLS (TCP) and DTLS (UDP); None when there is no certificate."""
+    turn_tls: bool = True
+    turn_dtls: bool = True
     http_port: int
     public_host: str | None
     turn: TurnConfig
     auth_secret: str = field(repr=False)
+    generated_secret: bool = False
+    """Whether ``auth_secret`` was made at start and is kept nowhere."""
     rendezvous: RendezvousLimits
     tls: Tls | None
+    streams: StreamLimits = StreamLimits()
+    proxy_from: tuple[Network, ...] = ()
+    log: LogSection
+    metrics: MetricsConfig
+    admin: AdminConfig = AdminConfig()
+    alternate: Address | None = None
+    """Where new clients are sent while this server drains."""
+    drain_seconds: float = 3.0
     warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    """Every file the configuration was read from."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret text, for whoever must keep them out of what is written."""
+        token = () if self.admin.token is None else (self.admin.token,)
+        return (*self.turn.auth_secrets, *self.turn.users.values(), *token)
 
 
-def load(path: Path | None, flags: Flags = MappingProxyType({})) -> ServeConfig:
-    """The configuration of file ``path`` (None: the embedded defaults), overridden by ``flags``.
+def load(
+    path: Path | None,
+    flags: Flags = MappingProxyType({}),
+    environ: Mapping[str, str] = MappingProxyType({}),
+    *,
+    generated: str | None = None,
+) -> ServeConfig:
+    """The configuration of file ``path`` (None: the embedded defaults), then variables, then flags.
 
-    Raises ConfigError. Relative paths in the file are relative to its folder. Reads secrets; makes one
-    in ``state-dir`` when none is configured.
+    Raises ConfigError. Relative paths are relative to the file's folder. Reads secrets; makes one in
+    ``state-dir`` when none is configured, or uses ``generated``, the one a running server made at start.
     """
-    table = {} if path is None else _read(path)
-    where = "the flags" if path is None else str(path)
-    for key, value in flags.items():
-        if value is not None:
-            _set(table, key, value)
-    try:
-        document = msgspec.convert(table, Document)
-    except msgspec.ValidationError as error:
-        raise _explained(error, table, where) from None
-    return _build(document, Path() if path is None else path.parent, path, where)
+    document, where = read_document(path, flags, environ)
+    folder = Path() if path is None else path.parent
+    credentials = read_credentials(document, folder, generated)
+    config = _build(document, folder, credentials, where, () if path is None else (path,))
+    warnings = [*_warnings(document, path, config), *unknown_variables(environ)]
+    return replace(config, warnings=tuple(warnings))
 
 
-def _build(document: Document, folder: Path, path: Path | None, where: str) -> ServeConfig:
-    listen = document.server.listen or default_listen()
-    for host in listen:
-        _check_ip("server.listen", host, where)
-    if document.server.public_host is not None:
-        _check_host(document.server.public_host, where)
+def _build(
+    document: Document, folder: Path, credentials: Credentials, where: str, files: tuple[Path, ...]
+) -> ServeConfig:
+    server, stun = document.server, document.stun
+    listen = _listen(server.listen, "server.listen", where) or default_listen()
+    http_listen = _listen(document.http.listen, "http.listen", where) or listen
+    if server.public_host is not None:
+        _check_host(server.public_host, where)
     concrete = expand(listen)
-    secret = _auth_secret(document, folder)
+    tls = _tls(document, folder)
+    token_file = None if document.admin.token_file is None else folder / document.admin.token_file
+    admin = AdminConfig(
+        None if document.admin.socket is None else folder / document.admin.socket,
+        None if token_file is None else read_secret(token_file, "admin.token-file"),
+    )
+    more = [] if token_file is None else [token_file]
+    more += [] if tls is None else [tls.cert, tls.key]
+    limits = document.streams
     return ServeConfig(
         listen=tuple(concrete),
-        http_hosts=tuple(dict.fromkeys(listen)),
-        stun_port=document.stun.port,
-        stun_alternate_port=_alternate_port(document.stun),
+        http_hosts=tuple(dict.fromkeys(http_listen)),
+        stun_port=stun.port,
+        stun_alternate_port=_alternate_port(stun),
+        stun_alternate_address=_address("stun.alternate-address", stun.alternate_address, where),
+        stun_partner=_address("stun.partner", stun.partner, where),
+        stun_tcp=stun.tcp,
+        tls_port=_tls_port(stun) if tls is not None else None,
+        turn_tls=document.turn.tls and tls is not None,
+        turn_dtls=document.turn.dtls and tls is not None,
         http_port=document.http.port,
-        public_host=document.server.public_host,
-        turn=_turn(document.turn, document.server.realm, secret, concrete, where),
-        auth_secret=secret,
+        public_host=server.public_host,
+        turn=turn_config(document, credentials, concrete, where),
+        auth_secret=credentials.auth_secrets[0],
+        generated_secret=not _has_secret_file(document),
         rendezvous=_rendezvous(document.rendezvous),
-        tls=_tls(document, folder),
-        warnings=tuple(_warnings(document, path)),
+        tls=tls,
+        streams=StreamLimits(**{name: getattr(limits, name) for name in limits.__struct_fields__}),
+        proxy_from=_networks("proxy-protocol.from", document.proxy_protocol.from_, where),
+        log=document.log,
+        metrics=MetricsConfig(
+            _networks("metrics.allow", document.metrics.allow, where),
+            _endpoint("metrics.listen", document.metrics.listen, where),
+        ),
+        admin=admin,
+        alternate=_endpoint("server.alternate", server.alternate, where),
+        drain_seconds=server.drain_seconds,
+        files=(*files, *credentials.files, *more),
     )
+
+
+def _has_secret_file(document: Document) -> bool:
+    turn = document.turn
+    named = turn.auth_secret_file is not None or bool(turn.auth_secret_files)
+    return named or document.server.state_dir is not None
 
 
 def _alternate_port(section: StunSection) -> int | None:
@@ -109,111 +188,75 @@ def _alternate_port(section: StunSection) -> int | None:
     return 0 if section.port == 0 else min(section.port + 1, 65535)
 
 
-def _turn(section: TurnSection, realm: str, secret: str, listen: list[str], where: str) -> TurnConfig:
-    relays = section.relay_addresses
-    if relays is None:
-        relays = default_relay_addresses(listen)
-    for host in relays:
-        _check_ip("turn.relay-addresses", host, where)
-    match = re.fullmatch(r"([0-9]{1,5})\s*-\s*([0-9]{1,5})", section.relay_ports)
-    if match is None:
-        raise ConfigError(
-            f"turn.relay-ports is {section.relay_ports!r}, not a range like 49152-65535",
-            _FIX.format(where=where),
-        )
-    limits = section.limits
-    try:
-        return TurnConfig(
-            realm=realm,
-            users=MappingProxyType(dict(section.users)),
-            auth_secrets=(secret,),
-            relay_addresses=tuple(str(ip_address(host)) for host in relays),
-            port_range=(int(match[1]), int(match[2])),
-            policy=PeerPolicy(section.peers.allow, section.peers.deny),
-            limits=TurnLimits(
-                allocations=limits.allocations,
-                allocations_per_user=limits.allocations_per_user,
-                permissions_per_allocation=limits.permissions_per_allocation,
-                channels_per_allocation=limits.channels_per_allocation,
-            ),
-        )
-    except ValueError as error:
-        raise ConfigError(f"turn: {error}", _FIX.format(where=where)) from error
+def _tls_port(section: StunSection) -> int:
+    """The one asked for, else any free one beside any free one, else the registered one (RFC 7065 §3.1)."""
+    if section.tls_port is not None:
+        return section.tls_port
+    return 0 if section.port == 0 else _TLS_PORT
 
 
 def _rendezvous(section: RendezvousSection) -> RendezvousLimits:
-    return RendezvousLimits(
-        nameplate_ttl=section.nameplate_ttl,
-        idle_timeout=section.idle_timeout,
-        resume_idle_timeout=section.resume_idle_timeout,
-        allocations_per_minute=section.allocations_per_minute,
-        claims_per_minute=section.claims_per_minute,
-        mailboxes_per_source=section.mailboxes_per_source,
-    )
-
-
-def _auth_secret(document: Document, folder: Path) -> str:
-    if document.turn.auth_secret_file is not None:
-        return read_secret(folder / document.turn.auth_secret_file)
-    if document.server.state_dir is not None:
-        return kept_secret(folder / document.server.state_dir)
-    return new_secret()
+    return RendezvousLimits(**{name: getattr(section, name) for name in section.__struct_fields__})
 
 
 def _tls(document: Document, folder: Path) -> Tls | None:
-    if document.tls is None:
-        return None
-    tls = Tls(folder / document.tls.cert, folder / document.tls.key)
-    for key, file in (("cert", tls.cert), ("key", tls.key)):
-        if not file.is_file():
-            raise ConfigError(
-                f"tls.{key} {file} is not a file", "give the PEM files of a certificate, or remove [tls]"
-            )
-    return tls
+    section = document.tls
+    return None if section is None else read_tls(folder / section.cert, folder / section.key, section.port)
 
 
-def _warnings(document: Document, path: Path | None) -> list[str]:
+def _warnings(document: Document, path: Path | None, config: ServeConfig) -> list[str]:
     warnings = []
     if document.turn.users and path is not None and path.stat().st_mode & 0o007:
         warnings.append(f"{path} has passwords in it and everyone on this machine may read it: chmod 640 it")
-    if document.stun.tls_port is not None:
-        warnings.append("stun.tls-port is set, and this version serves STUN and TURN over UDP only")
+    if document.stun.tls_port is not None and config.tls is None:
+        warnings.append("stun.tls-port is set, and without a certificate in [tls] there is no TLS or DTLS")
+    if document.turn.allow_weak_secrets:
+        warnings.append("turn.allow-weak-secrets is on: whoever sees one request can guess a weak password")
+    if config.tls is not None and (warning := config.tls.warning(time.time())):
+        warnings.append(warning)
     return warnings
 
 
-def _read(path: Path) -> Table:
-    hint = "give the path of a natwalk.toml, or none for the defaults"
+def _listen(hosts: list[str] | None, key: str, where: str) -> list[str]:
+    for host in hosts or ():
+        _address(key, host, where)
+    return list(hosts or ())
+
+
+def _address(key: str, host: str | None, where: str) -> str | None:
+    """``host`` in canonical form; raises ConfigError when it is no IP address."""
+    if host is None:
+        return None
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint) from error
-    if len(data) > _MAX_FILE:
-        raise ConfigError(f"{path} is longer than 1 MiB", hint)
-    try:
-        table: Table = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}", "correct the file (https://toml.io)") from error
-    return table
-
-
-def _set(table: Table, key: str, value: str | int | list[str]) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = table.setdefault(section, {})
-        if not isinstance(inner, dict):
-            return  # the conversion that follows says what is wrong with it
-        table = inner
-    table[last] = list(value) if isinstance(value, list) else value
-
-
-def _check_ip(key: str, host: str, where: str) -> None:
-    try:
-        ip_address(host)
+        return str(ip_address(host))
     except ValueError:
         raise ConfigError(
-            f"{key} has {host!r}, which is not an IP address", _FIX.format(where=where)
+            f"{key} has {host!r}, which is not an IP address", FIX.format(where=where)
         ) from None
+
+
+def _endpoint(key: str, text: str | None, where: str) -> Address | None:
+    if text is None:
+        return None
+    try:
+        return Address.parse(text)
+    except ValueError:
+        raise ConfigError(
+            f"{key} is {text!r}, which is not an address like 192.0.2.1:3478 or [2001:db8::1]:3478",
+            FIX.format(where=where),
+        ) from None
+
+
+def _networks(key: str, entries: Iterable[str], where: str) -> tuple[Network, ...]:
+    networks = []
+    for entry in entries:
+        try:
+            networks.append(ip_network(entry))
+        except ValueError as error:
+            raise ConfigError(
+                f"{key} has {entry!r}, which is not an address or a network: {error}", FIX.format(where=where)
+            ) from None
+    return tuple(networks)
 
 
 def _check_host(host: str, where: str) -> None:
@@ -223,41 +266,5 @@ def _check_host(host: str, where: str) -> None:
         if not _HOST_NAME.fullmatch(host) or len(host) > 253:
             raise ConfigError(
                 f"server.public-host is {host!r}, which is neither a host name nor an IP address",
-                _FIX.format(where=where),
+                FIX.format(where=where),
             ) from None
-
-
-def _explained(error: msgspec.ValidationError, table: Table, where: str) -> ConfigError:
-    """A sentence that names the key and the value; values of ``turn.users`` are secrets and are not shown."""
-    text, _, place = str(error).partition(" - at `$")
-    keys = re.findall(r"[^.\[\]`]+", place)
-    dotted = ".".join(key for key in keys if not key.isdigit() and key != "...")
-    unknown = re.search(r"unknown field `([^`]*)`", text)
-    if unknown:
-        key = f"{dotted}.{unknown[1]}".lstrip(".")
-        near = get_close_matches(unknown[1], _keys(Document), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"remove it from {where}"
-        return ConfigError(f"unknown key {key} in {where}", hint)
-    value: Value | None = table
-    for key in keys:
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and key.isdigit():
-            value = value[int(key)]
-        else:
-            value = None
-    shown = "" if dotted.startswith("turn.users") or value is None else f" is {str(value)[:100]!r}"
-    reason = text.replace("`", "")
-    return ConfigError(
-        f"{dotted or 'the file'}{shown}: {reason[:1].lower()}{reason[1:]}", _FIX.format(where=where)
-    )
-
-
-def _keys(struct: type[msgspec.Struct]) -> list[str]:
-    """Every key of a table and of the tables in it."""
-    keys: list[str] = []
-    for item in msgspec.structs.fields(struct):
-        keys.append(item.encode_name)
-        if isinstance(item.default, msgspec.Struct):
-            keys.extend(_keys(type(item.default)))
-    return keys
