@@ -34,6 +34,7 @@ from natwalk.turn.server import TurnServer, TurnStats
 from natwalk.turn.server_events import (
     AllocationCreated,
     AllocationEnded,
+    AllocationSummary,
     ClientReleased,
     ConnectionJoined,
     ConnectionReleased,
@@ -54,6 +55,7 @@ __all__ = [
     "AllocationFailed",
     "AllocationLost",
     "AllocationOptions",
+    "AllocationSummary",
     "ChannelFailed",
     "ClientReleased",
     "Closed",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from natwalk.core import Address, Path, Transport
 from natwalk.turn.admission import Granted
-from natwalk.turn.server_events import Counters, FlowAdded, FlowRemoved
+from natwalk.turn.server_events import AllocationSummary, Counters, FlowAdded, FlowRemoved
 
 if TYPE_CHECKING:
     from natwalk.turn.connections import PeerConnection
@@ -88,6 +88,7 @@ class Allocation:
     bytes_to_peers: int = 0
     packets_from_peers: int = 0
     bytes_from_peers: int = 0
+    peers: int = 0
 
     def __post_init__(self) -> None:
         self.padded = self.path.transport.is_stream
@@ -96,7 +97,26 @@ class Allocation:
     def counters(self) -> Counters:
         """What was relayed so far."""
         return Counters(
-            self.packets_to_peers, self.bytes_to_peers, self.packets_from_peers, self.bytes_from_peers
+            self.packets_to_peers,
+            self.bytes_to_peers,
+            self.packets_from_peers,
+            self.bytes_from_peers,
+            self.peers,
+        )
+
+    def summary(self, now: float) -> AllocationSummary:
+        """What the operator is told of it at ``now``."""
+        return AllocationSummary(
+            self.path.remote,
+            self.path.local,
+            self.path.transport,
+            self.granted.username,
+            tuple(relay.address for relay in self.relays),
+            self.transport,
+            max(0.0, self.expires - now),
+            len(self.permissions),
+            len(self.channels),
+            self.counters,
         )
 
     @property

@@ -42,7 +42,12 @@ from natwalk.turn.guard import PeerGuard
 from natwalk.turn.mobility import Mobility
 from natwalk.turn.relay import DataPlane
 from natwalk.turn.replies import Deferred, Failure, Later, Raw, Success
-from natwalk.turn.server_events import EndReason, RelayReleased, TurnServerEvent
+from natwalk.turn.server_events import (
+    AllocationSummary,
+    EndReason,
+    RelayReleased,
+    TurnServerEvent,
+)
 from natwalk.turn.table import AllocationTable
 from natwalk.turn.tcp_relays import TcpRelays
 
@@ -156,6 +161,10 @@ class TurnServer:
     def has_allocation(self, path: Path) -> bool:
         """Whether the client on ``path`` has an allocation; a driver closes idle connections of others."""
         return path in self._table.by_client
+
+    def summaries(self, now: float) -> list[AllocationSummary]:
+        """Every allocation as its operator sees it at ``now``."""
+        return [allocation.summary(now) for allocation in self._table]
 
     def relay_opened(self, token: int, now: float) -> None:
         """The socket of a RelayWanted is bound. Raises LocalProtocolError on an unknown token."""

@@ -123,12 +123,17 @@ class EndReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Application datagrams and bytes relayed, to the peers and from them."""
+    """Application datagrams and bytes relayed, to the peers and from them.
+
+    ``peers`` counts the permissions that were installed: one for each peer host, and another when a host
+    comes back after its permission expired.
+    """
 
     packets_to_peers: int = 0
     bytes_to_peers: int = 0
     packets_from_peers: int = 0
     bytes_from_peers: int = 0
+    peers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,22 @@ class AllocationEnded:
     reason: EndReason
     counters: Counters
     transport: Transport = Transport.UDP
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationSummary:
+    """An allocation as its operator sees it; ``expires_in`` is in seconds."""
+
+    client: Address
+    listener: Address
+    transport: Transport
+    username: str
+    relays: tuple[Address, ...]
+    relay_transport: Transport
+    expires_in: float
+    permissions: int
+    channels: int
+    counters: Counters
 
 
 TurnServerEvent = (

@@ -152,6 +152,7 @@ class AllocationTable:
         expires = now + PERMISSION_LIFETIME
         if host not in allocation.permissions:
             self.permissions += 1
+            allocation.peers += 1
         allocation.permissions[host] = expires
         self._deadlines.set((_Expiry.PERMISSION, allocation, host), expires)
         for channel in allocation.by_host.get(host, ()):
