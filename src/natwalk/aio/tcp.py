@@ -8,9 +8,9 @@ import socket
 from typing import Final
 
 from natwalk.aio.byte_stream import StreamSink
+from natwalk.aio.scratch import scratch
 from natwalk.core import Address
 
-SCRATCH_SIZE: Final = 65536
 WRITE_TIMEOUT: Final = 10.0
 SEND_BUFFER: Final = 512 << 10
 
@@ -21,8 +21,8 @@ _WRITE_AT_ONCE: Final = 256 << 10
 class TcpStream:
     """A :class:`~natwalk.aio.byte_stream.ByteStream` over a connected TCP socket, which it owns.
 
-    ``scratch`` is where bytes are received into, shared by all streams of a loop. A connection whose other
-    side takes none of the queued bytes for ``write_timeout`` seconds is lost with TimeoutError (FAULTS 63).
+    A connection whose other side takes none of the queued bytes for ``write_timeout`` seconds is lost with
+    TimeoutError (FAULTS 63).
     """
 
     def __init__(
@@ -30,7 +30,6 @@ class TcpStream:
         sock: socket.socket,
         sink: StreamSink,
         *,
-        scratch: memoryview,
         write_timeout: float = WRITE_TIMEOUT,
     ) -> None:
         self.sink = sink
@@ -39,7 +38,7 @@ class TcpStream:
         self.closing = False
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._scratch = scratch
+        self._scratch = scratch()
         self._write_timeout = write_timeout
         self._out = bytearray()
         self._timer: asyncio.TimerHandle | None = None

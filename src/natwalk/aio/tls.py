@@ -10,7 +10,7 @@ from typing import Final
 from natwalk.aio.byte_stream import ByteStream, StreamSink
 from natwalk.core import Address
 
-ALPN_TURN: Final = "stun.turn"  # RFC 7443 §3
+ALPN_TURN: Final = "stun.turn"  # RFC 7443
 ALPN_STUN: Final = "stun.nat-discovery"
 ALPN_HTTP: Final = "http/1.1"
 

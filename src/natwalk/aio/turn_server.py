@@ -11,10 +11,13 @@ from types import TracebackType
 
 import ifaddr
 
-from natwalk.aio.flushing import armed, send_all
+from natwalk.aio.flushing import armed
 from natwalk.aio.readers import EpollReaders
+from natwalk.aio.stream_limits import ClientLimits
+from natwalk.aio.streams import StreamServer
+from natwalk.aio.tls import ServerTls
 from natwalk.aio.udp import UdpSocket
-from natwalk.core import Address, Drops, Path
+from natwalk.core import Address, Drops, Path, Transport
 from natwalk.turn import (
     RelayReleased,
     RelayWanted,
@@ -26,16 +29,22 @@ from natwalk.turn import (
 
 _Batch = list[tuple[bytes, Address]]
 
+_INTERFACES_EVERY = 30.0
+
 
 class TurnServerDriver:
     """A :class:`~natwalk.turn.TurnServer` with its listeners, relay sockets and clock.
 
-    ``core`` is the server; ``listeners`` are the addresses it serves, with real ports; ``drops`` counts
-    what could not be sent. An async context manager that closes on exit.
+    ``core`` is the server; ``listeners`` are the UDP addresses it serves, with real ports; ``drops`` counts
+    what was not sent and which connections were refused. An async context manager that closes on exit.
     """
 
     def __init__(
-        self, config: TurnConfig, *, on_event: Callable[[TurnServerEvent], None] | None = None
+        self,
+        config: TurnConfig,
+        *,
+        on_event: Callable[[TurnServerEvent], None] | None = None,
+        limits: ClientLimits | None = None,
     ) -> None:
         self.core = TurnServer(config, random_bytes=secrets.token_bytes)
         self.drops = Drops()
@@ -44,7 +53,10 @@ class TurnServerDriver:
         self._sockets: dict[Address, UdpSocket] = {}
         self._readers = EpollReaders(self._loop, self._flush)
         self._listeners: list[Address] = []
+        self._wildcards: list[Address] = []
+        self._streams = StreamServer(self, limits or ClientLimits(), self.drops)
         self._timer: asyncio.TimerHandle | None = None
+        self._interfaces_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._set_wall_clock()
 
@@ -55,12 +67,13 @@ class TurnServerDriver:
         listen: Iterable[Address],
         *,
         on_event: Callable[[TurnServerEvent], None] | None = None,
+        limits: ClientLimits | None = None,
     ) -> TurnServerDriver:
-        """Bind every address of ``listen`` (port 0: any free one) and serve.
+        """Bind every address of ``listen`` for UDP (port 0: any free one) and serve.
 
         ``on_event`` hears of allocations and flows. Raises OSError when an address cannot be bound.
         """
-        driver = cls(config, on_event=on_event)
+        driver = cls(config, on_event=on_event, limits=limits)
         try:
             for address in listen:
                 driver.add_listener(address)
@@ -71,7 +84,7 @@ class TurnServerDriver:
 
     @property
     def listeners(self) -> tuple[Address, ...]:
-        """Where clients are served, with real ports."""
+        """Where clients are served over UDP, with real ports."""
         return tuple(self._listeners)
 
     @property
@@ -79,15 +92,55 @@ class TurnServerDriver:
         """How many allocations, flows and permissions there are."""
         return self.core.stats
 
-    def add_listener(self, address: Address) -> Address:
-        """Serve on ``address`` too; returns it with the real port. Raises OSError when it cannot be bound."""
-        local = self._open(address)
-        self._listeners.append(local)
-        self.core.add_listener(local)
+    @property
+    def connections(self) -> int:
+        """How many TCP and TLS connections there are."""
+        return self._streams.connections
+
+    def add_listener(
+        self,
+        address: Address,
+        transport: Transport = Transport.UDP,
+        *,
+        tls: ServerTls | None = None,
+        proxy_from: Iterable[str] = (),
+        on_other: Callable[[], asyncio.Protocol] | None = None,
+    ) -> Address:
+        """Serve on ``address`` over ``transport`` too; returns it with the real port.
+
+        ``tls`` is needed for TLS. Connections from the networks ``proxy_from`` must begin with a
+        PROXY protocol header, which says who the client is. ``on_other`` makes the protocol for connections
+        of a shared port that carry something else than STUN and TURN. Raises OSError when the address
+        cannot be bound and ValueError when the arguments do not fit together.
+        """
+        if (tls is not None) != (transport is Transport.TLS):
+            raise ValueError(f"a listener for {transport} with{'' if tls else 'out'} a certificate")
+        if transport.is_stream:
+            local = self._streams.listen(
+                address, transport, tls=tls, proxy_from=proxy_from, on_other=on_other
+            )
+        elif transport is Transport.UDP:
+            local = self._open(address)
+            self._listeners.append(local)
+        else:
+            raise ValueError(f"no listener for {transport}")
+        self.core.add_listener(local, transport)
         if ip_address(local.host).is_unspecified:
+            self._wildcards.append(local)
+            self.refresh_interfaces()
+        return local
+
+    def refresh_interfaces(self) -> None:
+        """Read the addresses of the interfaces again, so that new ones are refused as peers (FAULTS 8).
+
+        Done by itself every half minute while there is a listener on a wildcard address.
+        """
+        if self._interfaces_timer is not None:
+            self._interfaces_timer.cancel()
+        self._interfaces_timer = self._loop.call_later(_INTERFACES_EVERY, self.refresh_interfaces)
+        for local in self._wildcards:
             for host in _interface_hosts(local.version):
                 self.core.add_own_endpoint(Address(host, local.port))
-        return local
 
     def close(self) -> None:
         """End every allocation and close every socket; harmless when repeated."""
@@ -96,8 +149,10 @@ class TurnServerDriver:
         self.core.close(self._loop.time())
         self._flush()
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._interfaces_timer):
+            if timer is not None:
+                timer.cancel()
+        self._streams.close()
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()
@@ -113,6 +168,30 @@ class TurnServerDriver:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    # What connections need of us (aio.stream_client.ClientHooks).
+
+    @property
+    def channel_max(self) -> int:
+        """The highest channel number that is taken."""
+        return self.core.config.channel_max
+
+    def message_received(self, message: bytes, path: Path) -> None:
+        """One message of a connected client."""
+        self.core.receive(message, path, self._loop.time())
+        self._flush()
+
+    def client_closed(self, path: Path) -> None:
+        """A client's connection is over."""
+        if not self._closed:
+            self.core.client_closed(path, self._loop.time())
+            self._flush()
+
+    def has_allocation(self, path: Path) -> bool:
+        """Whether the client on ``path`` has an allocation."""
+        return self.core.has_allocation(path)
+
+    # Datagrams and time.
 
     def _open(self, address: Address) -> Address:
         # The path's local address is known only once the socket is bound.
@@ -140,26 +219,49 @@ class TurnServerDriver:
 
     def _flush(self) -> None:
         while True:
-            send_all(self.core.poll_transmit, self._sockets, self.drops)
+            self._send_all()
             event = self.core.poll_event()
             if event is None:
                 break
             self._take(event)
         self._arm()
 
-    def _take(self, event: TurnServerEvent) -> None:
-        if isinstance(event, RelayWanted):
-            now = self._loop.time()
-            try:
-                self._open(event.address)
-            except OSError:
-                self.core.relay_failed(event.token, now)
+    def _send_all(self) -> None:
+        """Send everything there is to send, runs on one path together."""
+        poll = self.core.poll_transmit
+        out = poll()
+        while out is not None:
+            path, run = out.path, [out.data]
+            while (out := poll()) is not None and out.path == path:
+                run.append(out.data)
+            if path.transport is not Transport.UDP:
+                self._streams.send(run, path)
+                continue
+            sock = self._sockets.get(path.local)
+            if sock is None:
+                self.drops.add("the socket is closed")
+            elif len(run) == 1:
+                sock.send(run[0], path.remote)
             else:
-                self.core.relay_opened(event.token, now)
-        elif isinstance(event, RelayReleased):
-            self._sockets.pop(event.address).close()
+                sock.send_many(run, path.remote)
+
+    def _take(self, event: TurnServerEvent) -> None:
+        match event:
+            case RelayWanted():
+                self._open_relay(event)
+            case RelayReleased():
+                self._sockets.pop(event.address).close()
         if self._on_event is not None:
             self._on_event(event)
+
+    def _open_relay(self, wanted: RelayWanted) -> None:
+        now = self._loop.time()
+        try:
+            self._open(wanted.address)
+        except OSError:
+            self.core.relay_failed(wanted.token, now)
+        else:
+            self.core.relay_opened(wanted.token, now)
 
     def _arm(self) -> None:
         self._timer = armed(self._timer, self.core.next_timeout(), self._loop, self._on_timer)

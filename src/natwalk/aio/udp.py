@@ -15,13 +15,13 @@ import itertools
 import socket
 import struct
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Final
 
 from natwalk.aio.readers import Readers
+from natwalk.aio.scratch import scratch
 from natwalk.core import Address, Drops
 
 OnDatagrams = Callable[[list[tuple[bytes, Address]]], None]
@@ -52,19 +52,6 @@ _ANCILLARY_SPACE: Final = socket.CMSG_SPACE(4)
 _GSO_REFUSED: Final = frozenset({errno.EINVAL, errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 
 
-class _Scratch(threading.local):
-    """What all sockets of a thread receive into, to copy from at once.
-
-    A buffer each would be fifteen times everything else that an idle socket costs.
-    """
-
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(65536))
-
-
-_SCRATCH: Final = _Scratch()
-
-
 class UdpSocket:
     """A bound, unconnected, non-blocking UDP socket of the running event loop.
 
@@ -91,7 +78,7 @@ class UdpSocket:
         self._on_datagrams = on_datagrams
         self._on_error = on_error
         self._queue: deque[tuple[bytes, Address]] = deque()
-        self._scratch = _SCRATCH.view
+        self._scratch = scratch()
         self._errors_in_a_row = 0
         self._closed = False
         self._readers.add_reader(sock.fileno(), self._on_readable)

@@ -19,6 +19,7 @@ _TYPE_AND_LENGTH: Final = Struct("!HH")
 _COOKIE: Final = Struct("!I")
 _COOKIE_AT: Final = 4
 _COOKIE_END: Final = 8
+_DATA_INDICATION: Final = b"\x00\x17"
 
 
 class StreamFramer:
@@ -104,3 +105,11 @@ class StreamFramer:
         if end > MESSAGE_LIMIT:
             raise MalformedMessage(f"ChannelData in a stream states a length of {length}")
         return end
+
+
+def carries_data(message: bytes) -> bool:
+    """Whether a server's message to a client is ChannelData or a Data indication (RFC 8656 §11, §12).
+
+    Those carry a peer's datagram, which may be lost like any; a response may not.
+    """
+    return message[:1] > b"\x3f" or message[:2] == _DATA_INDICATION
