@@ -76,6 +76,13 @@ from natwalk.stun.credentials import (
     short_term_key,
     userhash,
 )
+from natwalk.stun.discovery import (
+    BehaviourDiscovery,
+    Dependence,
+    DiscoveryEvent,
+    NatBehaviour,
+    Step,
+)
 from natwalk.stun.integrity import (
     check_integrity,
 )
@@ -170,11 +177,14 @@ __all__ = [
     "Attribute",
     "AttributeSpec",
     "Behaviour",
+    "BehaviourDiscovery",
     "BindingClient",
     "BindingEvent",
     "BindingFailed",
     "BindingServer",
     "ChangeRequest",
+    "Dependence",
+    "DiscoveryEvent",
     "EcnCheck",
     "ErrorCode",
     "IcmpError",
@@ -183,12 +193,14 @@ __all__ = [
     "Message",
     "MessageClass",
     "Method",
+    "NatBehaviour",
     "PasswordAlgorithm",
     "Pending",
     "PreparationError",
     "Scheme",
     "SecurityFeature",
     "ServerUri",
+    "Step",
     "Transactions",
     "TransmitCounter",
     "check_algorithm",
