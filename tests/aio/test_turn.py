@@ -287,8 +287,9 @@ async def test_closed_peer_port_and_garbage_do_not_disturb(server: Server) -> No
 async def test_driver_expires_by_its_clock(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The allocation of a client that vanished ends when the loop's clock says so, and the timer is armed."""
     allocation = await server.allocate()
-    allocation._abort = lambda: None  # type: ignore[method-assign]
-    allocation._socket.close()
+    [link] = allocation._links.values()
+    allocation._links.clear()
+    link.close()
     allocation._timer.cancel()  # type: ignore[union-attr]
     loop = asyncio.get_running_loop()
     real = loop.time
@@ -348,4 +349,4 @@ async def test_driver_closes_everything_once(server: Server) -> None:
     await server.until(AllocationEnded)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(relayed)
-    allocation._abort()
+    allocation.abort()

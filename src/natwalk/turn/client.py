@@ -112,6 +112,7 @@ class TurnClient:
         self._ticket: bytes | None = None
         self._left: Path | None = None
         self._moving: Requester | None = None
+        self._stranded: str | None = None
         self._state = _State.IDLE
         self._timers: Timers[_Timer] = Timers()
         self._transmits: Outbox[Transmit] = Outbox()
@@ -252,10 +253,11 @@ class TurnClient:
         Unless it is the one the allocation is moving to, or has moved away from.
         """
         if self._moving is not None and path == self._moving.path:
-            self._moving = None
-            self._events.put(MigrationFailed(path, None, reason))
+            self._stay(self._moving, None, reason)
         elif path != self.path:
             return
+        elif self._moving is not None:
+            self._stranded = reason  # a server may close what it has moved away from before it says so
         elif self._state is _State.CLOSING:
             self._forget()
             self._end(Closed())
@@ -472,8 +474,9 @@ class TurnClient:
         if moving is None or self._state is not _State.ALLOCATED:
             return
         if answer.message is None:
-            self._events.put(MigrationFailed(moving.path, answer.code, answer.reason))
+            self._stay(moving, answer.code, answer.reason)
             return
+        self._stranded = None
         left, self._requester = self._requester, moving
         self._left = left.path
         self._peers.path = moving.path
@@ -481,6 +484,12 @@ class TurnClient:
         left.hand_over(moving, now)
         self._refreshed(answer.message, now)
         self._events.put(Migrated(moving.path))
+
+    def _stay(self, moving: Requester, code: int | None, reason: str) -> None:
+        self._moving = None
+        self._events.put(MigrationFailed(moving.path, code, reason))
+        if self._stranded is not None:
+            self._lose(self._stranded)
 
     def _arm(self, lifetime: int, now: float) -> None:
         half = min(max(lifetime / 2, _REFRESH_MIN), _REFRESH_MAX)

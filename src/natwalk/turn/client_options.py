@@ -16,10 +16,13 @@ from natwalk.stun import (
     REQUESTED_TRANSPORT,
     RESERVATION_TOKEN,
 )
+from natwalk.stun.attributes import unknown
 
 FAMILIES: Final = {4: 1, 6: 2}  # REQUESTED-ADDRESS-FAMILY by IP version, RFC 8656 §18.6
 _PROTOCOLS: Final = {Transport.UDP: 17, Transport.TCP: 6}  # RFC 8656 §18.8, RFC 6062 §4.1
 _TOKEN_LENGTH: Final = 8
+# What coturn up to 4.6 takes for ADDITIONAL-ADDRESS-FAMILY: the number the drafts of RFC 8656 had.
+_DRAFT_ADDITIONAL_FAMILY: Final = unknown(0x8032)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class AllocationOptions:
             found.append((REQUESTED_ADDRESS_FAMILY, FAMILIES[self.family]))
         if self.dual:
             found.append((ADDITIONAL_ADDRESS_FAMILY, FAMILIES[6]))
+            found.append((_DRAFT_ADDITIONAL_FAMILY, bytes((FAMILIES[6], 0, 0, 0))))
         if self.even_port or self.reserve_next:
             found.append((EVEN_PORT, self.reserve_next))
         if self.reservation_token is not None:
