@@ -89,6 +89,12 @@ def test_challenge_offers_algorithms_and_says_so_in_the_nonce() -> None:
     assert choose_algorithm(refused) == PasswordAlgorithm(Algorithm.SHA256)
 
 
+def test_names_that_no_hash_leads_to_are_not_hidden() -> None:
+    """With TURN REST secrets the bit of anonymous usernames is off: their names are not known beforehand."""
+    refused = challenged(World(make_config(auth_secrets=("north",))).raw_client())
+    assert nonce_features(refused.get(NONCE) or b"") == SecurityFeature.PASSWORD_ALGORITHMS
+
+
 def test_one_algorithm_is_no_offer() -> None:
     refused = challenged(World(make_config(password_algorithms=(Algorithm.MD5,))).raw_client())
     assert PASSWORD_ALGORITHMS not in refused

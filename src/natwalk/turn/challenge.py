@@ -39,7 +39,9 @@ class Challenger:
 
     def __init__(self, config: TurnConfig, secret: bytes, random_bytes: RandomBytes) -> None:
         self.offer = _offer(config)
-        features = SecurityFeature.USERNAME_ANONYMITY
+        features = SecurityFeature(0)
+        if not config.auth_secrets:  # a TURN REST name is not known beforehand, so no hash leads to it
+            features |= SecurityFeature.USERNAME_ANONYMITY
         if self.offer:
             features |= SecurityFeature.PASSWORD_ALGORITHMS
         prefix = nonce_prefix(features)
