@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from certificates import Files, client_context
-from natwalk.aio import streams
+from natwalk.aio import accepting
 from natwalk.aio.stream_limits import ClientLimits
 from natwalk.aio.tls import ServerTls
 from natwalk.aio.turn_server import TurnServerDriver
@@ -229,7 +229,7 @@ async def test_a_client_that_does_not_read_loses_data_and_then_its_connection(pe
 
 async def test_accepting_pauses_without_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 65: EMFILE gives 508 to allocations, accept is not tried again and again, and it recovers."""
-    monkeypatch.setattr(streams, "ACCEPT_PAUSE", 0.05)
+    monkeypatch.setattr(accepting, "ACCEPT_PAUSE", 0.05)
     async with serving() as server, await server.connect() as client:
         await client.learn_nonce()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -22,7 +22,8 @@ class TcpStream:
     """A :class:`~natwalk.aio.byte_stream.ByteStream` over a connected TCP socket, which it owns.
 
     A connection whose other side takes none of the queued bytes for ``write_timeout`` seconds is lost with
-    TimeoutError (FAULTS 63).
+    TimeoutError (FAULTS 63). Without ``reading`` it begins paused. Raises OSError when ``sock`` is not
+    connected any more.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class TcpStream:
         sink: StreamSink,
         *,
         write_timeout: float = WRITE_TIMEOUT,
+        reading: bool = True,
     ) -> None:
         self.sink = sink
         self.local = Address.from_sockname(sock.getsockname())
@@ -48,7 +50,8 @@ class TcpStream:
         self._eof_after_queue = False
         self._lost = False
         _configure(sock)
-        self.resume_reading()
+        if reading:
+            self.resume_reading()
 
     @property
     def buffered(self) -> int:

@@ -15,10 +15,15 @@ from natwalk.aio.flushing import armed
 from natwalk.aio.readers import EpollReaders
 from natwalk.aio.stream_limits import ClientLimits
 from natwalk.aio.streams import StreamServer
+from natwalk.aio.tcp_relay import TcpRelays
 from natwalk.aio.tls import ServerTls
 from natwalk.aio.udp import UdpSocket
 from natwalk.core import Address, Drops, Path, Transport
 from natwalk.turn import (
+    ClientReleased,
+    ConnectionJoined,
+    ConnectionReleased,
+    ConnectWanted,
     RelayReleased,
     RelayWanted,
     TurnConfig,
@@ -54,7 +59,10 @@ class TurnServerDriver:
         self._readers = EpollReaders(self._loop, self._flush)
         self._listeners: list[Address] = []
         self._wildcards: list[Address] = []
-        self._streams = StreamServer(self, limits or ClientLimits(), self.drops)
+        limits = limits or ClientLimits()
+        self._streams = StreamServer(self, limits, self.drops)
+        self._tcp = TcpRelays(self, self.drops, write_timeout=limits.write_timeout)
+        self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._interfaces_timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -152,6 +160,7 @@ class TurnServerDriver:
         for timer in (self._timer, self._interfaces_timer):
             if timer is not None:
                 timer.cancel()
+        self._tcp.close()
         self._streams.close()
         for sock in self._sockets.values():
             sock.close()
@@ -191,6 +200,33 @@ class TurnServerDriver:
         """Whether the client on ``path`` has an allocation."""
         return self.core.has_allocation(path)
 
+    # What TCP relays tell us (aio.tcp_relay.RelayHooks).
+
+    def peer_accepted(self, relay: Address, peer: Address) -> int | None:
+        """A peer connected to a TCP relay."""
+        connection_id = self.core.peer_accepted(relay, peer, self._loop.time())
+        self._loop.call_soon(self._flush)  # the connection is to be known before it can be released
+        return connection_id
+
+    def peer_connected(self, connection_id: int) -> None:
+        """A connection to a peer is open."""
+        self.core.peer_connected(connection_id, self._loop.time())
+        self._flush()
+
+    def peer_connect_failed(self, connection_id: int) -> None:
+        """A connection to a peer cannot be had."""
+        self.core.peer_connect_failed(connection_id, self._loop.time())
+        self._flush()
+
+    def connection_closed(self, connection_id: int) -> None:
+        """A joined connection is over."""
+        self.core.connection_closed(connection_id, self._loop.time())
+        self._flush()
+
+    def transferred(self, connection_id: int, to_peer: int, from_peer: int) -> float:
+        """Bytes were moved between a client and a peer."""
+        return self.core.transferred(connection_id, to_peer, from_peer, self._loop.time())
+
     # Datagrams and time.
 
     def _open(self, address: Address) -> Address:
@@ -218,12 +254,19 @@ class TurnServerDriver:
         self._flush()
 
     def _flush(self) -> None:
-        while True:
-            self._send_all()
-            event = self.core.poll_event()
-            if event is None:
-                break
-            self._take(event)
+        """Do everything the core wants; what comes of that meanwhile is done by the same loop."""
+        if self._flushing or self._closed:
+            return
+        self._flushing = True
+        try:
+            while True:
+                self._send_all()
+                event = self.core.poll_event()
+                if event is None:
+                    break
+                self._take(event)
+        finally:
+            self._flushing = False
         self._arm()
 
     def _send_all(self) -> None:
@@ -249,19 +292,32 @@ class TurnServerDriver:
         match event:
             case RelayWanted():
                 self._open_relay(event)
-            case RelayReleased():
-                self._sockets.pop(event.address).close()
+            case RelayReleased(address, Transport.TCP):
+                self._tcp.release_relay(address)
+            case RelayReleased(address):
+                self._sockets.pop(address).close()
+            case ConnectWanted(connection_id, relay, peer):
+                self._tcp.connect(connection_id, relay, peer)
+            case ConnectionJoined(connection_id, path):
+                self._tcp.join(connection_id, self._streams.client(path))
+            case ConnectionReleased(connection_id):
+                self._tcp.release(connection_id)
+            case ClientReleased(path):
+                if (client := self._streams.client(path)) is not None:
+                    client.close()
         if self._on_event is not None:
             self._on_event(event)
 
     def _open_relay(self, wanted: RelayWanted) -> None:
-        now = self._loop.time()
         try:
-            self._open(wanted.address)
+            if wanted.transport is Transport.TCP:
+                self._tcp.listen(wanted.address)
+            else:
+                self._open(wanted.address)
         except OSError:
-            self.core.relay_failed(wanted.token, now)
+            self.core.relay_failed(wanted.token, self._loop.time())
         else:
-            self.core.relay_opened(wanted.token, now)
+            self.core.relay_opened(wanted.token, self._loop.time())
 
     def _arm(self) -> None:
         self._timer = armed(self._timer, self.core.next_timeout(), self._loop, self._on_timer)
