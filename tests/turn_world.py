@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-from natwalk.core import Address, Path, Transmit
+from natwalk.core import Address, Path, Transmit, Transport
 from natwalk.stun import (
+    CHANNEL_NUMBER,
+    CONNECTION_ID,
     ERROR_CODE,
     LIFETIME,
     MESSAGE_INTEGRITY,
@@ -31,6 +33,8 @@ from natwalk.stun import (
 )
 from natwalk.turn import (
     AllocationOptions,
+    ConnectionReleased,
+    ConnectWanted,
     PasswordCredentials,
     PeerPolicy,
     RelayReleased,
@@ -67,7 +71,9 @@ def make_config(**overrides: Any) -> TurnConfig:
 class World:
     """The server, its driver and everybody else; ``loss`` and ``delay`` apply between clients and server.
 
-    ``to_peers`` collects what left relay sockets for addresses that are neither clients nor relays.
+    ``to_peers`` collects what left relay sockets for addresses that are neither clients nor relays. Clients
+    may sit on streams, which lose nothing. Peers that accept connections are in ``accepting``, connections
+    that are open in ``connections``; a ConnectWanted to any other peer stays in ``connecting``.
     """
 
     def __init__(
@@ -84,13 +90,18 @@ class World:
         self.loss, self.duplicate, self.delay = loss, duplicate, delay
         self.now = now
         self.server = TurnServer(config or make_config(), random_bytes=self.random.randbytes)
-        self.server.add_listener(LISTENER)
+        self.transports: set[Transport] = set()
+        self.listen(Transport.UDP)
         self.clients: dict[Address, TurnClient] = {}
         self.raw: dict[Address, list[bytes]] = {}
         self.events: dict[Address, list[Any]] = {}
         self.server_events: list[Any] = []
         self.to_peers: list[Transmit] = []
         self.relays: set[Address] = set()
+        self.tcp_relays: set[Address] = set()
+        self.accepting: set[Address] = set()
+        self.connecting: dict[int, ConnectWanted] = {}
+        self.connections: set[int] = set()
         self.unbindable: set[int] = set()
         self._queue: list[tuple[float, int, Transmit]] = []
         self._order = count()
@@ -100,34 +111,69 @@ class World:
         username = options.pop("username", "alice")
         credentials = PasswordCredentials(username, options.pop("password", USERS.get(username, "?")))
         local = Address(host, port)
+        transport = options.pop("transport", Transport.UDP)
+        self.listen(transport)
         client = TurnClient(
             LISTENER,
             local,
             credentials,
             random_bytes=self.random.randbytes,
+            transport=transport,
             options=AllocationOptions(**options),
         )
         self.clients[local] = client
         self.events[local] = []
         return client
 
-    def raw_client(self, port: int = 50000, *, host: str = "198.51.100.9", username: str = "alice") -> Raw:
+    def raw_client(
+        self,
+        port: int = 50000,
+        *,
+        host: str = "198.51.100.9",
+        username: str = "alice",
+        transport: Transport = Transport.UDP,
+    ) -> Raw:
         """A client that says exactly what the test wants."""
         address = Address(host, port)
+        self.listen(transport)
         self.raw[address] = []
-        return Raw(self, address, username)
+        return Raw(self, address, username, transport)
+
+    def listen(self, transport: Transport) -> None:
+        """Have the server serve LISTENER over ``transport``, too."""
+        if transport not in self.transports:
+            self.transports.add(transport)
+            self.server.add_listener(LISTENER, transport)
 
     def deliver(self, data: bytes, path: Path, dont_fragment: bool = False) -> None:
         """Put a datagram on the network that goes from ``path.local`` to ``path.remote``."""
         lossy = path.local in self.clients or path.remote in self.clients
+        lossy = lossy and not path.transport.is_stream
         if lossy and self.random.random() < self.loss:
             return
         copies = 2 if lossy and self.random.random() < self.duplicate else 1
         for _ in range(copies):
             late = self.random.random() * self.delay if lossy else 0.0
-            heapq.heappush(
-                self._queue, (self.now + late, next(self._order), Transmit(data, path, dont_fragment))
-            )
+            out = Transmit(data, path, dont_fragment)
+            heapq.heappush(self._queue, (self.now + late, next(self._order), out))
+
+    def peer_connects(self, relay: Address, peer: Address = PEER) -> int | None:
+        """``peer`` opens a TCP connection to ``relay``: its id, or None when the server refuses it."""
+        connection_id = self.server.peer_accepted(relay, peer, self.now)
+        if connection_id is not None:
+            self.connections.add(connection_id)
+        self.run()
+        return connection_id
+
+    def answer_connect(self, connection_id: int, *, succeeds: bool = True) -> None:
+        """The connection that the server wants is open, or refused by the peer."""
+        del self.connecting[connection_id]
+        if succeeds:
+            self.connections.add(connection_id)
+            self.server.peer_connected(connection_id, self.now)
+        else:
+            self.server.peer_connect_failed(connection_id, self.now)
+        self.run()
 
     def run(self, seconds: float = 0.0) -> None:
         """Let ``seconds`` pass, with everything that happens meanwhile."""
@@ -172,22 +218,40 @@ class World:
         work = 0
         while (out := self.server.poll_transmit()) is not None:
             work += 1
-            assert out.path.local == LISTENER or out.path.local in self.relays
+            listening = out.path.local == LISTENER and out.path.transport in self.transports
+            assert listening or (out.path.local in self.relays and out.path.transport is Transport.UDP)
             self.deliver(out.data, out.path, out.dont_fragment)
         while (event := self.server.poll_event()) is not None:
             work += 1
             self.server_events.append(event)
-            if isinstance(event, RelayWanted):
-                self._open(event)
-            elif isinstance(event, RelayReleased):
-                self.relays.remove(event.address)
+            self._take(event)
         return work
 
+    def _take(self, event: Any) -> None:
+        match event:
+            case RelayWanted():
+                self._open(event)
+            case RelayReleased(address, transport):
+                (self.relays if transport is Transport.UDP else self.tcp_relays).remove(address)
+            case ConnectWanted(connection_id, relay, peer):
+                assert relay in self.tcp_relays
+                self.connecting[connection_id] = event
+                if peer in self.accepting:
+                    del self.connecting[connection_id]
+                    self.connections.add(connection_id)
+                    self.server.peer_connected(connection_id, self.now)
+            case ConnectionReleased(connection_id):
+                if self.connecting.pop(connection_id, None) is None:
+                    self.connections.remove(connection_id)
+            case _:
+                pass
+
     def _open(self, event: RelayWanted) -> None:
-        if event.address.port in self.unbindable or event.address in self.relays:
+        taken = event.address in self.relays or event.address in self.tcp_relays
+        if event.address.port in self.unbindable or taken:
             self.server.relay_failed(event.token, self.now)
         else:
-            self.relays.add(event.address)
+            (self.relays if event.transport is Transport.UDP else self.tcp_relays).add(event.address)
             self.server.relay_opened(event.token, self.now)
 
     def _pump_clients(self) -> int:
@@ -207,7 +271,7 @@ class World:
             out = heapq.heappop(self._queue)[2]
             data, path = out.data, out.path
             work += 1
-            target, arrived = path.remote, Path(path.remote, path.local)
+            target, arrived = path.remote, Path(path.remote, path.local, path.transport)
             if target == LISTENER or target in self.relays:
                 self.server.receive(data, arrived, self.now)
             elif target in self.clients:
@@ -222,10 +286,12 @@ class World:
 class Raw:
     """A hand-driven client: builds each request and returns the server's response."""
 
-    def __init__(self, world: World, address: Address, username: str) -> None:
+    def __init__(self, world: World, address: Address, username: str, transport: Transport) -> None:
         self.world = world
         self.address = address
         self.username = username
+        self.path = Path(LISTENER, address, transport)
+        """The 5-tuple as the server sees it."""
         self.nonce = b""
         self.relayed: Address | None = None
 
@@ -237,7 +303,7 @@ class Raw:
         """Send bytes; what the server sends back at once."""
         inbox = self.world.raw[self.address]
         inbox.clear()
-        self.world.server.receive(data, Path(LISTENER, self.address), self.world.now)
+        self.world.server.receive(data, self.path, self.world.now)
         self.world.run()
         return list(inbox)
 
@@ -289,6 +355,30 @@ class Raw:
         assert answer is not None
         return answer
 
+    def allocate_tcp(self, *attributes: Any, **options: Any) -> Message:
+        """An Allocate for TCP that has to be answered (RFC 6062 §4.1)."""
+        answer = self.signed(Method.ALLOCATE, (REQUESTED_TRANSPORT, 6), *attributes, **options)
+        assert answer is not None
+        self.relayed = answer.get(XOR_RELAYED_ADDRESS) or self.relayed
+        return answer
+
+    def bind_channel(self, number: int, peer: Address) -> int:
+        """ChannelBind; the error code, 0 for success."""
+        return code_of(self.signed(Method.CHANNEL_BIND, (CHANNEL_NUMBER, number), (XOR_PEER_ADDRESS, peer)))
+
+    def connect(self, peer: Address) -> Message | None:
+        """Connect; None while the connection is not there."""
+        return self.signed(Method.CONNECT, (XOR_PEER_ADDRESS, peer))
+
+    def bind_connection(self, connection_id: int, **options: Any) -> int:
+        """ConnectionBind on this client's connection; the error code, 0 for success."""
+        return code_of(self.signed(Method.CONNECTION_BIND, (CONNECTION_ID, connection_id), **options))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.world.server.client_closed(self.path, self.world.now)
+        self.world.run()
+
     def permit(self, *peers: Address) -> int:
         """CreatePermission; the error code, 0 for success."""
         answer = self.signed(Method.CREATE_PERMISSION, *((XOR_PEER_ADDRESS, peer) for peer in peers))
@@ -298,6 +388,12 @@ class Raw:
     def indicate(self, *attributes: Any) -> list[bytes]:
         """A Send indication."""
         return self.say(encode(indication(Method.SEND, bytes(12), *attributes)))
+
+    def inbox(self) -> list[Message]:
+        """The STUN messages that came since, which are then gone."""
+        messages = [decode(data) for data in self.world.raw[self.address]]
+        self.world.raw[self.address].clear()
+        return messages
 
     def _one(self, answers: list[bytes]) -> Message | None:
         assert len(answers) <= 1
