@@ -305,7 +305,9 @@ class Raw:
         inbox.clear()
         self.world.server.receive(data, self.path, self.world.now)
         self.world.run()
-        return list(inbox)
+        answers = list(inbox)
+        inbox.clear()
+        return answers
 
     def bare(self, method: Method, *attributes: Any, tid: bytes | None = None) -> Message | None:
         """An unsigned request and its response."""
