@@ -9,7 +9,6 @@ set and the kernel's own path MTU cache not obeyed, because the layers above pro
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import itertools
 import socket
@@ -314,7 +313,8 @@ def _configure(sock: socket.socket, family: int, buffer_size: int) -> None:
 
 def _set(sock: socket.socket, level: int, option: int, value: int) -> bool:
     """Set an option that not every kernel or user has; whether it was taken."""
-    with contextlib.suppress(OSError):
+    try:
         sock.setsockopt(level, option, value)
-        return True
-    return False
+    except OSError:
+        return False
+    return True

@@ -203,8 +203,10 @@ def _v6_text(packed: bytes) -> str:
 
 def _pack(address: Address) -> tuple[int, int, bytes]:
     """Family, port and packed IP of ``address``; a zone has no place on the wire and is left out."""
-    ip = address.ip
-    return IPV4 if ip.version == 4 else IPV6, address.port, ip.packed
+    host, port = address
+    if ":" not in host:
+        return IPV4, port, bytes(map(int, host.split(".")))
+    return IPV6, port, address.ip.packed
 
 
 @dataclass(frozen=True, slots=True)

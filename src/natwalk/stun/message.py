@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from natwalk.core import LocalProtocolError
 from natwalk.stun.attributes import ATTRIBUTES, ERROR_CODE, Attribute, AttributeSpec
@@ -55,6 +55,8 @@ class Message:
     attributes: tuple[Attribute, ...] = ()
     raw: bytes = field(default=b"", compare=False, repr=False)
     integrity_offsets: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
+    _first: dict[int, Any] | None = field(default=None, init=False, compare=False, repr=False)
+    """First value by type, made when first asked for: a server asks a request for two dozen attributes."""
 
     def __post_init__(self) -> None:
         if len(self.transaction_id) != TRANSACTION_ID_LENGTH:
@@ -64,21 +66,21 @@ class Message:
 
     def get(self, spec: AttributeSpec[T]) -> T | None:
         """The value of the first ``spec``, or None: later ones do not count (RFC 8489 §14)."""
-        for found, value in self.attributes:
-            if found is spec or found.type == spec.type:
-                return value  # type: ignore[no-any-return]
-        return None
+        first = self._first
+        return (self._index() if first is None else first).get(spec.type)
 
     def all(self, spec: AttributeSpec[T]) -> list[T]:
         """The values of every ``spec`` in order, for the few attributes that may repeat."""
         return [value for found, value in self.attributes if found.type == spec.type]
 
     def __contains__(self, spec: AttributeSpec[T]) -> bool:
-        wanted = spec.type
-        for found, _ in self.attributes:  # noqa: SIM110 (asked a dozen times a request; any() is four times slower)
-            if found.type == wanted:
-                return True
-        return False
+        first = self._first
+        return spec.type in (self._index() if first is None else first)
+
+    def _index(self) -> dict[int, Any]:
+        first = {spec.type: value for spec, value in reversed(self.attributes)}
+        object.__setattr__(self, "_first", first)
+        return first
 
     @property
     def unknown_required(self) -> tuple[int, ...]:
@@ -107,6 +109,7 @@ class Draft:
     attributes: tuple[Attribute, ...]
     raw: bytes
     integrity_offsets: tuple[int, int]
+    _first: dict[int, Any] | None
 
 
 def message_type(method: int, message_class: int) -> int:
