@@ -131,7 +131,7 @@ def encode(
     ``fingerprint`` a FINGERPRINT. Raises :class:`LocalProtocolError` when a value is out of bounds, the
     message too long, or an attribute to be added already there.
     """
-    body = b"".join(_written(message.attributes, message.transaction_id))
+    body = _written(message.attributes, message.transaction_id)
     bits = message_type(message.method, message.message_class)
     if integrity_key is not None:
         spec, size = (MESSAGE_INTEGRITY_SHA256, 32) if sha256 else (MESSAGE_INTEGRITY, 20)
@@ -157,8 +157,9 @@ def _header(bits: int, length: int, transaction_id: bytes) -> bytes:
     return _HEADER.pack(bits, length, MAGIC_COOKIE, transaction_id)
 
 
-def _written(attributes: Iterable[Attribute], transaction_id: bytes) -> Iterable[bytes]:
-    """Each attribute's header, value and padding."""
+def _written(attributes: Iterable[Attribute], transaction_id: bytes) -> bytes:
+    """Header, value and padding of each attribute."""
+    parts: list[bytes] = []
     for spec, value in attributes:
         try:
             data = spec.codec.encode(value, transaction_id)
@@ -167,6 +168,5 @@ def _written(attributes: Iterable[Attribute], transaction_id: bytes) -> Iterable
         length = len(data)
         if length > 0xFFFF:
             raise LocalProtocolError(f"{spec.name}: {length} bytes")
-        yield _TLV.pack(spec.type, length)
-        yield data
-        yield _PADS[-length & 3]
+        parts += (_TLV.pack(spec.type, length), data, _PADS[-length & 3])
+    return b"".join(parts)

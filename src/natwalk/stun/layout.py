@@ -76,7 +76,7 @@ def recall(raw: bytes) -> Message | None:
         draft.attributes = tuple(zip(specs, values))  # noqa: B905 - the signature says they match
         draft.raw = raw
         draft.integrity_offsets = offsets
-        draft._first = None  # noqa: SLF001 - a draft is a message in the making
+        draft._first = None
         draft.__class__ = Message  # type: ignore[assignment]
         return draft  # type: ignore[return-value]
     return None

@@ -69,14 +69,16 @@ class RelaySockets(Generic[T]):
 
     def configure(self, hosts: Sequence[str], port_range: tuple[int, int]) -> None:
         """Take ports of ``port_range`` on ``hosts`` from now on; sockets that are open stay so."""
-        self._hosts = tuple(hosts)
+        self._by_version = {
+            version: [host for host in hosts if Address(host, 0).version == version] for version in (4, 6)
+        }
         self._ports = range(port_range[0], port_range[1] + 1)
         for host in hosts:
             self._used.setdefault(host, set())
 
     def hosts(self, version: int) -> list[str]:
         """The relay addresses of IP ``version``."""
-        return [host for host in self._hosts if Address(host, 0).version == version]
+        return self._by_version[version]
 
     @property
     def in_use(self) -> int:
@@ -148,8 +150,8 @@ class RelaySockets(Generic[T]):
         if address is None:
             return False
         group.attempts += 1
-        neighbours = (address, address.with_port(address.port + 1))
-        group.addresses = neighbours if group.ports is Ports.PAIR else (address,)
+        pair = group.ports is Ports.PAIR
+        group.addresses = (address, address.with_port(address.port + 1)) if pair else (address,)
         group.waiting = len(group.addresses)
         for wanted in group.addresses:
             token = next(self._tokens)
