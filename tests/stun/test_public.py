@@ -33,6 +33,8 @@ FUNCTIONS_AND_CLASSES = {
     "Scheme",
     "SecurityFeature",
     "ServerUri",
+    "ShortTerm",
+    "Signer",
     "Step",
     "Transactions",
     "TransmitCounter",

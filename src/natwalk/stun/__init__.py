@@ -65,6 +65,8 @@ from natwalk.stun.client import (
     BindingEvent,
     BindingFailed,
     MappedAddress,
+    ShortTerm,
+    Signer,
 )
 from natwalk.stun.codec import (
     decode,
@@ -200,6 +202,8 @@ __all__ = [
     "Scheme",
     "SecurityFeature",
     "ServerUri",
+    "ShortTerm",
+    "Signer",
     "Step",
     "Transactions",
     "TransmitCounter",

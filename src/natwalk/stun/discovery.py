@@ -13,9 +13,7 @@ from natwalk.core import (
     Outbox,
     Path,
     RandomBytes,
-    Reach,
     Transmit,
-    reach,
 )
 from natwalk.stun.attributes import (
     CHANGE_REQUEST,
@@ -27,6 +25,7 @@ from natwalk.stun.attributes import (
 )
 from natwalk.stun.codec import decode, encode
 from natwalk.stun.message import TRANSACTION_ID_LENGTH, Message, MessageClass, Method, request
+from natwalk.stun.redirects import refuse_redirect
 from natwalk.stun.transactions import RC, RM, RTO, Pending, Transactions
 from natwalk.stun.values import ChangeRequest
 
@@ -374,7 +373,6 @@ def _unusable(other: Address | None, server: Address) -> str | None:
     same = other.host == server.host or other.port == server.port or not other.port
     if same or other.version != server.version:
         return f"the server's other address {other} is not another address and port"
-    far, near = reach(other.ip), reach(server.ip)
-    if far is not near and far is not Reach.GLOBAL:
+    if refuse_redirect(other, server) is not None:
         return f"the server's other address {other} does not reach as far as its first"
     return None
