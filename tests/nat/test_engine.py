@@ -77,7 +77,7 @@ class TestFiltering:
     ) -> None:
         nat = make(filtering=filtering)
         external = out(nat, HOST, REMOTE)
-        assert into(nat, REMOTE, external) == Translation(Packet(REMOTE, HOST, b"in"), Side.INTERNAL)
+        assert into(nat, REMOTE, external) == Translation(Packet(REMOTE, HOST, b"in", ttl=63), Side.INTERNAL)
         assert reason(into(nat, SAME_HOST_OTHER_PORT, external)) is other_port
         assert reason(into(nat, STRANGER, external)) is stranger
 
@@ -223,7 +223,7 @@ class TestHairpin:
         mine = out(nat, HOST, REMOTE)
         seen = HOST if hairpin is Hairpin.INTERNAL_SOURCE else mine
         verdict = nat.outbound(Packet(HOST, target, b"x"), 0.0)
-        assert verdict == Translation(Packet(seen, OTHER_HOST, b"x"), Side.INTERNAL)
+        assert verdict == Translation(Packet(seen, OTHER_HOST, b"x", ttl=63), Side.INTERNAL)
 
     def test_filtering_applies_to_neighbours_too(self) -> None:
         nat = make(filtering=APDF, hairpin=Hairpin.EXTERNAL_SOURCE)
@@ -264,7 +264,7 @@ class TestEarlyProbe:
         nat = make(early_probe=EarlyProbe.POISONS, poison_timeout=5)
         into(nat, STRANGER, Address(PUBLIC, 5000), 1.0)
         assert nat.outbound(Packet(HOST, STRANGER, b""), 6.0) == Translation(
-            Packet(Address(PUBLIC, 5000), STRANGER, b""), Side.EXTERNAL
+            Packet(Address(PUBLIC, 5000), STRANGER, b"", ttl=63), Side.EXTERNAL
         )
 
     def test_reset_cleans_it(self) -> None:

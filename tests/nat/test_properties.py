@@ -10,37 +10,63 @@ from hypothesis import strategies as st
 from nat.support import PUBLIC, SECOND, make
 from natwalk.core import Address
 from natwalk.nat import (
+    ACK,
+    SYN,
     Allocation,
     Dropped,
     EarlyProbe,
     Filtering,
     Hairpin,
+    Icmp,
+    IcmpKind,
+    IpProtocol,
     Mapping,
     Nat,
     Packet,
     Pooling,
+    Segment,
     Side,
     Translation,
     WhenFull,
 )
 
+UDP, TCP, ICMP = IpProtocol.UDP, IpProtocol.TCP, IpProtocol.ICMP
 INTERNAL = [Address(f"192.168.1.{n}", port) for n in (1, 2, 3) for port in (5000, 5001)]
 REMOTE = [Address(f"203.0.113.{n}", port) for n in (1, 2) for port in (53, 3478)]
 TIMEOUT = 30.0
 PORTS = (5000, 5011)
+NARROW = Filtering.ADDRESS_AND_PORT_DEPENDENT
+
+
+def possible(config: dict[str, Any]) -> dict[str, Any]:
+    """The same without combinations that NatConfig refuses."""
+    if config["mapping"] is Mapping.ENDPOINT_INDEPENDENT:
+        config = config | {"share_ports": False}
+    if config["share_ports"]:
+        config = config | {"filtering": NARROW, "keep_contiguity": False}
+    return config | {"keep_contiguity": config["keep_contiguity"] and config["keep_parity"]}
+
 
 configs = st.fixed_dictionaries(
     {
         "mapping": st.sampled_from(Mapping),
         "filtering": st.sampled_from(Filtering),
-        "allocation": st.sampled_from(Allocation),
+        "allocation": st.sampled_from([a for a in Allocation if a is not Allocation.OVERLOAD]),
+        "share_ports": st.booleans(),
+        "block_size": st.sampled_from([2, 4]),
+        "blocks_per_subscriber": st.sampled_from([1, 2]),
         "step": st.sampled_from([1, 2, -3]),
         "ports": st.just(PORTS),
         "keep_parity": st.booleans(),
+        "keep_contiguity": st.booleans(),
+        "remap_after": st.sampled_from([None, 20.0]),
         "public": st.sampled_from([(PUBLIC,), (PUBLIC, SECOND)]),
         "pooling": st.sampled_from(Pooling),
         "hairpin": st.sampled_from(Hairpin),
         "idle_timeout": st.just(TIMEOUT),
+        "tcp_established": st.just(TIMEOUT),
+        "tcp_transitory": st.sampled_from([TIMEOUT, 10.0]),
+        "icmp_timeout": st.sampled_from([TIMEOUT, 10.0]),
         "absolute_timeout": st.sampled_from([None, 45.0]),
         "inbound_refresh": st.booleans(),
         "early_probe": st.sampled_from(EarlyProbe),
@@ -50,36 +76,68 @@ configs = st.fixed_dictionaries(
         "max_peers_per_mapping": st.sampled_from([1, 3, 100]),
         "seed": st.integers(0, 99),
     }
-)
+).map(possible)
 externals = st.builds(Address, st.sampled_from([PUBLIC, SECOND]), st.integers(*PORTS))
+protocols = st.sampled_from([UDP, UDP, TCP, ICMP])
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("out"), st.sampled_from(INTERNAL), st.one_of(st.sampled_from(REMOTE), externals)),
-        st.tuples(st.just("in"), st.sampled_from(REMOTE), externals),
-        st.tuples(st.just("wait"), st.floats(0.0, 40.0), st.none()),
-        st.tuples(st.just("reset"), st.none(), st.none()),
+        st.tuples(
+            st.just("out"),
+            st.sampled_from(INTERNAL),
+            st.one_of(st.sampled_from(REMOTE), externals),
+            protocols,
+        ),
+        st.tuples(st.just("in"), st.sampled_from(REMOTE), externals, protocols),
+        st.tuples(st.just("wait"), st.floats(0.0, 40.0), st.none(), st.none()),
+        st.tuples(st.just("reset"), st.none(), st.none(), st.none()),
     ),
     max_size=60,
 )
 
 
+def request(source: Address, destination: Address, protocol: IpProtocol, ttl: int = 64) -> Packet:
+    """A packet that opens a flow of ``protocol``."""
+    tcp = Segment(SYN) if protocol is TCP else None
+    icmp = Icmp(IcmpKind.ECHO_REQUEST) if protocol is ICMP else None
+    return Packet(source, destination, b"x", protocol, ttl, tcp, icmp)
+
+
+def answer(source: Address, destination: Address, protocol: IpProtocol, ttl: int = 64) -> Packet:
+    """A packet that answers one."""
+    tcp = Segment(SYN | ACK) if protocol is TCP else None
+    icmp = Icmp(IcmpKind.ECHO_REPLY) if protocol is ICMP else None
+    return Packet(source, destination, b"y", protocol, ttl, tcp, icmp)
+
+
 def check_table(nat: Nat, now: float) -> None:
     """No two flows share a key and every limit holds."""
-    mappings = nat.mappings(now)
-    used = [external for _, external in mappings]
-    assert len(set(used)) == len(used)
-    assert len(mappings) <= nat.config.max_mappings
-    share = nat.config.max_mappings_per_subscriber
-    for host in {internal.host for internal, _ in mappings}:
-        own = [external for internal, external in mappings if internal.host == host]
+    entries = nat.entries(now)
+    config = nat.config
+    if not config.shares_ports:
+        used = [(entry.protocol, entry.external) for entry in entries]
+        assert len(set(used)) == len(used)
+    assert len(nat._table.by_external) == len(entries)
+    assert len(entries) <= config.max_mappings
+    share = config.max_mappings_per_subscriber
+    for host in {entry.internal.host for entry in entries}:
+        own = [entry for entry in entries if entry.internal.host == host]
         assert share is None or len(own) <= share
-        assert nat.config.pooling is Pooling.ARBITRARY or len({e.host for e in own}) == 1
-    for internal, external in mappings:
-        assert PORTS[0] <= external.port <= PORTS[1]
-        assert not nat.config.keep_parity or internal.port % 2 == external.port % 2
-    due = nat.next_expiry()
-    assert due is None or now < due <= now + TIMEOUT
-    assert (due is None) == (not mappings)
+        assert config.pooling is Pooling.ARBITRARY or len({e.external.host for e in own}) == 1
+        if config.allocation is Allocation.BLOCK:
+            check_blocks(nat, [e.external for e in own])
+    for entry in entries:
+        assert now < entry.expires_at <= now + TIMEOUT
+        if entry.protocol is not ICMP:
+            assert PORTS[0] <= entry.external.port <= PORTS[1]
+        assert not config.keep_parity or entry.internal.port % 2 == entry.external.port % 2
+    assert nat.next_expiry() == min((entry.expires_at for entry in entries), default=None)
+
+
+def check_blocks(nat: Nat, externals: list[Address]) -> None:
+    """One subscriber's ports lie in as few blocks as it may have at each address."""
+    for host in {external.host for external in externals}:
+        blocks = {(e.port - PORTS[0]) // nat.config.block_size for e in externals if e.host == host}
+        assert len(blocks) <= nat.config.blocks_per_subscriber
 
 
 @settings(deadline=None, max_examples=300)
@@ -89,7 +147,7 @@ def test_limits_keys_and_reversibility_hold_after_any_history(
 ) -> None:
     """What went out under some name comes back to who sent it, and never to anybody else."""
     nat, now = make(**config), 0.0
-    for what, one, two in history:
+    for what, one, two, protocol in history:
         match what:
             case "wait":
                 now += one
@@ -97,23 +155,28 @@ def test_limits_keys_and_reversibility_hold_after_any_history(
                 nat.reset(now)
                 assert nat.mappings(now) == ()
             case "in":
-                owner = {e: i for i, e in nat.mappings(now)}.get(two)
-                verdict = nat.inbound(Packet(one, two, b"in"), now)
+                owners = {e.internal for e in nat.entries(now) if (e.protocol, e.external) == (protocol, two)}
+                verdict = nat.inbound(request(one, two, protocol), now)
                 if isinstance(verdict, Translation):
-                    assert verdict == Translation(Packet(one, owner, b"in"), Side.INTERNAL)
+                    assert verdict.packet.destination in owners
+                    back = verdict.packet.destination
+                    assert verdict == Translation(request(one, back, protocol, 63), Side.INTERNAL)
             case "out":
-                verdict = nat.outbound(Packet(one, two, b"out"), now)
+                verdict = nat.outbound(request(one, two, protocol), now)
                 if isinstance(verdict, Translation) and verdict.side is Side.EXTERNAL:
-                    assert verdict.packet.destination == two
-                    assert nat.external(one, two, now) == verdict.packet.source
-                    back = nat.inbound(Packet(two, verdict.packet.source, b"back"), now)
-                    assert back == Translation(Packet(two, one, b"back"), Side.INTERNAL)
+                    seen = verdict.packet.source
+                    assert verdict.packet == request(seen, two, protocol, 63)
+                    assert nat.external(one, two, now, protocol) == seen
+                    back = nat.inbound(answer(two, seen, protocol), now)
+                    assert back == Translation(answer(two, one, protocol, 63), Side.INTERNAL)
         check_table(nat, now)
 
 
 @settings(deadline=None, max_examples=200)
 @given(
-    config=configs.map(lambda c: c | {"max_mappings": 100, "max_mappings_per_subscriber": None}),
+    config=configs.map(
+        lambda c: c | {"max_mappings": 100, "max_mappings_per_subscriber": None, "remap_after": None}
+    ),
     refreshes=st.lists(st.floats(0.5, 29.5), max_size=6),
     after=st.floats(0.0, 20.0),
 )
@@ -140,10 +203,14 @@ def test_expiry_is_exact(config: dict[str, Any], refreshes: list[float], after: 
     assert isinstance(nat.inbound(Packet(remote, external, b""), due + after), Dropped)
 
 
-@given(seed=st.integers(0, 2**32), count=st.integers(1, 40))
-def test_the_same_randomness_gives_the_same_ports(seed: int, count: int) -> None:
+@given(
+    allocation=st.sampled_from([Allocation.RANDOM, Allocation.BLOCK, Allocation.SEQUENTIAL]),
+    seed=st.integers(0, 2**32),
+    count=st.integers(1, 40),
+)
+def test_the_same_randomness_gives_the_same_ports(allocation: Allocation, seed: int, count: int) -> None:
     def ports() -> list[tuple[Address, Address]]:
-        nat = make(seed, mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=Allocation.RANDOM)
+        nat = make(seed, mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, allocation=allocation)
         for port in range(1, count + 1):
             nat.outbound(Packet(INTERNAL[0], Address("203.0.113.1", port), b""), 0.0)
         return list(nat.mappings(0.0))

@@ -1,36 +1,66 @@
 """The NAT itself: an RFC 4787 engine that judges packets, and the kinds of NAT users know by name."""
 
 from natwalk.core import RandomBytes
-from natwalk.nat.config import (
+from natwalk.nat.config import FirewallConfig, FlowConfig, NatConfig
+from natwalk.nat.dimensions import (
     Allocation,
     EarlyProbe,
     Filtering,
-    FirewallConfig,
     Hairpin,
     Mapping,
-    NatConfig,
     Pooling,
+    UnsolicitedSyn,
     WhenFull,
 )
 from natwalk.nat.engine import Nat
 from natwalk.nat.firewall import Firewall
+from natwalk.nat.flows import Entry
 from natwalk.nat.kinds import KINDS, KindSpec, LayerConfig, describe, kind_spec
-from natwalk.nat.packet import Dropped, DropReason, Middlebox, Packet, Side, Translation, Verdict
+from natwalk.nat.packet import (
+    ACK,
+    FIN,
+    PSH,
+    RST,
+    SYN,
+    Dropped,
+    DropReason,
+    Icmp,
+    IcmpKind,
+    IpProtocol,
+    Middlebox,
+    Packet,
+    Segment,
+    Side,
+    Translation,
+    Verdict,
+    icmp_error,
+    reset_to,
+)
 from natwalk.nat.passage import PASSAGES, TODAY, Abilities, Outcome, Passage, expected, passage
 
 __all__ = [
+    "ACK",
+    "FIN",
     "KINDS",
     "PASSAGES",
+    "PSH",
+    "RST",
+    "SYN",
     "TODAY",
     "Abilities",
     "Allocation",
     "DropReason",
     "Dropped",
     "EarlyProbe",
+    "Entry",
     "Filtering",
     "Firewall",
     "FirewallConfig",
+    "FlowConfig",
     "Hairpin",
+    "Icmp",
+    "IcmpKind",
+    "IpProtocol",
     "KindSpec",
     "LayerConfig",
     "Mapping",
@@ -41,15 +71,19 @@ __all__ = [
     "Packet",
     "Passage",
     "Pooling",
+    "Segment",
     "Side",
     "Translation",
+    "UnsolicitedSyn",
     "Verdict",
     "WhenFull",
     "describe",
     "expected",
+    "icmp_error",
     "kind_spec",
     "make_box",
     "passage",
+    "reset_to",
 ]
 
 

@@ -1,138 +1,244 @@
-"""The NAT: RFC 4787 for UDP, as an object that judges packets and keeps no clock and no socket."""
+"""The NAT: RFC 4787, 5382 and 5508, as an object that judges packets and keeps no clock and no socket."""
 
 from __future__ import annotations
 
-from natwalk.core import Address, Drops, LocalProtocolError, RandomBytes
-from natwalk.nat.config import EarlyProbe, Filtering, Hairpin, Mapping, NatConfig, Pooling, WhenFull
-from natwalk.nat.packet import Dropped, DropReason, Packet, Side, Translation, Verdict
+from natwalk.core import Address, LocalProtocolError, RandomBytes
+from natwalk.nat.config import NatConfig
+from natwalk.nat.dimensions import Allocation, EarlyProbe, Hairpin, Mapping, Pooling
+from natwalk.nat.flows import KEYS, FlowEngine
+from natwalk.nat.packet import DropReason, IpProtocol, Packet, Side, Translation, Verdict
 from natwalk.nat.poison import Poison
-from natwalk.nat.ports import PortAllocator
-from natwalk.nat.table import Binding, BindingTable, Key
+from natwalk.nat.ports import PortAllocator, PortBlocks, Refused
+from natwalk.nat.table import Binding, Guest, Key
+
+_EIM = KEYS[Mapping.ENDPOINT_INDEPENDENT]
+_LOW_PORTS = (1, 1023)
+_QUERY_IDS = (1, 65535)
 
 
-class Nat:
+class Nat(FlowEngine):
     """Translates between one internal realm and its external addresses (RFC 4787 §4 to §6).
 
-    Feed it packets with the time in monotonic seconds, never earlier than the one before. ``drops`` counts
-    the reasons of every packet that went no further. A mapping whose time has come is gone at that very
-    instant. Raises LocalProtocolError when ``config`` has no public address.
+    Feed it packets with the time in monotonic seconds, never earlier than the one before. Raises
+    LocalProtocolError when ``config`` has no public address. ``internal_version`` is the IP version inside,
+    if it is not that of the public addresses (NAT64).
     """
 
-    def __init__(self, config: NatConfig, *, random_bytes: RandomBytes) -> None:
+    def __init__(
+        self, config: NatConfig, *, random_bytes: RandomBytes, internal_version: int | None = None
+    ) -> None:
         if not config.public_addresses:
             raise LocalProtocolError("a NAT needs at least one public address: use NatConfig.at()")
         self.config = config
-        self.drops = Drops()
         self._random_bytes = random_bytes
         self._public = tuple(Address(host, 0).host for host in config.public_addresses)
-        self._version = Address(self._public[0], 0).version
-        self._table = BindingTable()
+        ours = frozenset(self._public)
+        external_v6 = ":" in self._public[0]
+        super().__init__(
+            config,
+            config.mapping,
+            ours=ours,
+            hairpins=ours,
+            external_key=KEYS[config.mapping] if config.shares_ports else _EIM,
+            internal_v6=external_v6 if internal_version is None else internal_version == 6,
+            external_v6=external_v6,
+        )
         self._poison = Poison(config.poison_timeout)
-        self._pool: dict[str, PortAllocator] = {}
+        self._poisonable = config.early_probe is EarlyProbe.POISONS
+        self._plain = not (self._poisonable or config.independent_ports or config.remap_after)
+        self._pool: dict[tuple[IpProtocol, str, bool], PortAllocator] = {}
+        self._blocks: dict[str, PortBlocks] = {}
         self._paired: dict[str, str] = {}
-        self.reset(0.0)
+        self._forwards: dict[Key, Binding] = {}
 
-    def outbound(self, packet: Packet, now: float) -> Verdict:
-        """Translate a packet from inside, making or refreshing its mapping (RFC 4787 §4.1, §4.3).
-
-        One to the NAT's own external address is hairpinned (RFC 4787 §6): it leaves on the internal side.
-        """
-        self._expire(now)
-        source, destination, payload = packet
-        if destination.version != self._version or source.version != self._version:
-            return self._drop(DropReason.WRONG_FAMILY)
-        hairpin = destination.host in self._public
-        if hairpin and self.config.hairpin is Hairpin.NONE:
-            return self._drop(DropReason.NO_HAIRPIN)
-        binding = self._find_or_make(source, destination, now)
-        if isinstance(binding, DropReason):
-            return self._drop(binding)
-        self._permit(binding, destination, now)
-        self._refresh(binding, now)
-        if hairpin:
-            return self._hairpin(packet, binding, now)
-        return Translation(Packet(binding.external, destination, payload), Side.EXTERNAL)
-
-    def inbound(self, packet: Packet, now: float) -> Verdict:
-        """Translate a packet from outside, if a mapping is there and its filter lets it in (RFC 4787 §5)."""
-        self._expire(now)
-        if packet.destination.host not in self._public:
-            return self._drop(DropReason.NOT_OURS)
-        binding = self._admit(packet.source, packet.destination, now)
-        if isinstance(binding, DropReason):
-            return self._drop(binding)
-        return Translation(Packet(packet.source, binding.internal, packet.payload), Side.INTERNAL)
+    @property
+    def public_addresses(self) -> tuple[str, ...]:
+        """Its external addresses, in canonical text."""
+        return self._public
 
     def reset(self, now: float) -> None:
         """Lose every mapping and start allocation anew, as a reboot at ``now`` does."""
-        self._table.clear()
+        super().reset(now)
         self._poison.clear()
         self._paired.clear()
-        self._pool = {host: PortAllocator(host, self.config, self._random_bytes) for host in self._public}
+        self._pool.clear()
+        self._blocks.clear()
+        self._forwards.clear()
 
-    def next_expiry(self) -> float | None:
-        """When the next mapping ends if nothing refreshes it; None when there is none."""
-        return self._table.next_expiry()
+    # Mappings somebody asked for (RFC 6887 §11)
 
-    def external(self, internal: Address, remote: Address, now: float) -> Address | None:
-        """How ``remote`` sees ``internal`` at ``now``, or None when there is no such mapping.
+    def forward(
+        self,
+        protocol: IpProtocol,
+        internal: Address,
+        lifetime: float,
+        now: float,
+        *,
+        external_port: int | None = None,
+        guests: tuple[Guest, ...] = (),
+    ) -> Address | DropReason:
+        """Have everybody, or only ``guests``, reach ``internal`` for ``lifetime`` seconds from ``now``.
 
-        Refreshes nothing.
+        Returns the external address: a mapping that ``internal`` has already is renewed and keeps its port;
+        a new one gets ``external_port`` if that is free and else another. Packets out of ``internal`` go by
+        it as well. DropReason when a limit is reached or no port is free.
         """
         self._expire(now)
-        binding = self._find(internal, remote, now)
-        return None if binding is None else binding.external
-
-    def mappings(self, now: float) -> tuple[tuple[Address, Address], ...]:
-        """(internal, external) of every mapping alive at ``now``, least recently used first."""
-        self._expire(now)
-        return tuple((binding.internal, binding.external) for binding in self._table)
-
-    # Finding and making mappings
-
-    def _key(self, internal: Address, remote: Address) -> Key:
-        match self.config.mapping:
-            case Mapping.ENDPOINT_INDEPENDENT:
-                return (internal,)
-            case Mapping.ADDRESS_DEPENDENT:
-                return (internal, remote.host)
-            case Mapping.ADDRESS_AND_PORT_DEPENDENT:
-                return (internal, remote.host, remote.port)
-
-    def _find(self, internal: Address, remote: Address, now: float) -> Binding | None:
-        if self._poisonable and (detour := self._table.by_key(_detour_key(internal, remote))) is not None:
-            return detour
-        binding = self._table.by_key(self._key(internal, remote))
-        if binding is not None and self._poison.holds(binding.external, remote, now):
-            return None
-        return binding
-
-    def _find_or_make(self, internal: Address, remote: Address, now: float) -> Binding | DropReason:
-        binding = self._find(internal, remote, now)
+        key = (protocol, internal)
+        binding = self._forwards.get(key)
         if binding is not None:
-            return binding
-        if (refusal := self._make_room(internal.host)) is not None:
+            binding.guests = guests
+            self._prolong(binding, now + lifetime)
+            return binding.external
+        refusal = self._room(internal.host)
+        if refusal is not None:
             return refusal
-        external = self._allocate(internal, remote, now)
+        external = self._take(protocol, internal, external_port)
         if external is None:
             return DropReason.NO_PORT
-        key = self._key(internal, remote)
-        if self._table.by_key(key) is not None:
-            key = _detour_key(internal, remote)
-        binding = Binding(key, internal, external, now, self._deadline(now, now))
+        binding = Binding(None, (protocol, external), protocol, internal, external, now, now + lifetime)
+        binding.forward = True
+        binding.guests = guests
+        self._forwards[key] = binding
         self._table.add(binding)
-        return binding
+        return external
 
-    def _allocate(self, internal: Address, remote: Address, now: float) -> Address | None:
-        def refused(external: Address) -> bool:
-            return self._poison.holds(external, remote, now)
+    def forwarded(self, protocol: IpProtocol, internal: Address, now: float) -> tuple[Address, float] | None:
+        """The external address of the forward to ``internal`` and the seconds it has left, or None."""
+        self._expire(now)
+        binding = self._forwards.get((protocol, internal))
+        return None if binding is None else (binding.external, binding.expires_at - now)
 
+    def unforward(self, protocol: IpProtocol, internal: Address, now: float) -> bool:
+        """End the forward to ``internal``; False when there is none."""
+        self._expire(now)
+        binding = self._forwards.get((protocol, internal))
+        self._evict(binding)
+        return binding is not None
+
+    def _prolong(self, binding: Binding, expires_at: float) -> None:
+        if expires_at >= binding.expires_at:
+            self._table.touch(binding, expires_at)
+        else:
+            self._table.hasten(binding, expires_at)
+
+    def _take(self, protocol: IpProtocol, internal: Address, wanted: int | None) -> Address | None:
+        """An external address for a forward that nobody else has, shared ports included."""
+        used = {each.external for each in self._table if each.protocol is protocol}
         for host in self._hosts_for(internal.host):
-            external = self._pool[host].allocate(internal.port, refused)
+            if wanted is not None and Address(host, wanted) not in used:
+                external = self._ports(protocol, host, wanted).take(wanted)
+            else:
+                external = None
+            if external is None:
+                ports = self._ports(protocol, host, internal.port)
+                external = ports.allocate(internal, used.__contains__)
             if external is not None:
                 self._paired.setdefault(internal.host, host)
                 return external
         return None
+
+    # Finding and making mappings
+
+    def _find(self, protocol: IpProtocol, internal: Address, remote: Address, now: float) -> Binding | None:
+        if self._forwards and (forward := self._forwards.get((protocol, internal))) is not None:
+            return forward
+        if self._plain:
+            return self._table.by_key.get(self._key(protocol, internal, remote))
+        if self._poisonable:
+            detour = self._table.by_key.get(_detour_key(protocol, internal, remote))
+            if detour is not None:
+                return detour
+        binding = self._table.by_key.get(self._key_for(protocol, internal, remote))
+        if binding is None or self._poison.holds(protocol, binding.external, remote, now):
+            return None
+        after = self.config.remap_after
+        return None if after is not None and now >= binding.created + after else binding
+
+    def _key_for(self, protocol: IpProtocol, internal: Address, remote: Address) -> Key:
+        key_of = _EIM if internal.port in self.config.independent_ports else self._key
+        return key_of(protocol, internal, remote)
+
+    def _make(
+        self, protocol: IpProtocol, internal: Address, remote: Address, now: float
+    ) -> Binding | DropReason:
+        if (refusal := self._room(internal.host)) is not None:
+            return refusal
+        external = self._allocate(protocol, internal, remote, now)
+        if external is None:
+            return DropReason.NO_PORT
+        key = self._key_for(protocol, internal, remote)
+        old = self._table.by_key.get(key)
+        if old is not None and self._poison.holds(protocol, old.external, remote, now):
+            key = _detour_key(protocol, internal, remote)
+        elif old is not None:
+            self._table.detach(old)
+        external_key = self._external_key(protocol, external, remote)
+        binding = Binding(key, external_key, protocol, internal, external, now, now)
+        if self.config.absolute_timeout is not None and protocol is IpProtocol.UDP:
+            binding.limit = now + self.config.absolute_timeout + self._spread()
+        self._lifetime(binding, now)
+        self._table.add(binding)
+        return binding
+
+    def _by_external(self, protocol: IpProtocol, external: Address, remote: Address) -> Binding | None:
+        by_external = self._table.by_external
+        binding = by_external.get(self._external_key(protocol, external, remote))
+        if binding is None and self._forwards:
+            binding = by_external.get((protocol, external))
+        return binding
+
+    def _allocate(
+        self, protocol: IpProtocol, internal: Address, remote: Address, now: float
+    ) -> Address | None:
+        by_external = self._table.by_external
+
+        def refused(external: Address) -> bool:
+            return (
+                self._external_key(protocol, external, remote) in by_external
+                or (protocol, external) in by_external
+                or self._poison.holds(protocol, external, remote, now)
+            )
+
+        if self.config.keep_contiguity and (taken := self._beside(protocol, internal, remote, refused)):
+            return taken
+        for host in self._hosts_for(internal.host):
+            external = self._ports(protocol, host, internal.port).allocate(internal, refused)
+            if external is not None:
+                self._paired.setdefault(internal.host, host)
+                return external
+        return None
+
+    def _beside(
+        self, protocol: IpProtocol, internal: Address, remote: Address, refused: Refused
+    ) -> Address | None:
+        """The external port next to that of the internal neighbour (RFC 4787 §4.2.3), if it can be had."""
+        neighbour = Address(internal.host, internal.port ^ 1)
+        binding = self._table.by_key.get(self._key_for(protocol, neighbour, remote))
+        if binding is None:
+            return None
+        wanted = binding.external.with_port(binding.external.port ^ 1)
+        if refused(wanted):
+            return None
+        return self._ports(protocol, wanted.host, internal.port).take(wanted.port)
+
+    def _ports(self, protocol: IpProtocol, host: str, internal_port: int) -> PortAllocator:
+        config = self.config
+        low = config.keep_range and internal_port < 1024 and protocol is not IpProtocol.ICMP
+        key = (protocol, host, low)
+        allocator = self._pool.get(key)
+        if allocator is None:
+            blocks = None
+            ports = _LOW_PORTS if low else None
+            if config.allocation is Allocation.BLOCK:
+                blocks = self._blocks.get(host)
+                if blocks is None:
+                    blocks = self._blocks[host] = PortBlocks(config, self._random_bytes)
+            elif protocol is IpProtocol.ICMP and config.allocation is Allocation.PRESERVE:
+                ports = _QUERY_IDS
+            allocator = PortAllocator(host, config, self._random_bytes, ports=ports, blocks=blocks)
+            self._pool[key] = allocator
+        return allocator
 
     def _hosts_for(self, subscriber: str) -> tuple[str, ...]:
         """The external addresses a new mapping of ``subscriber`` may get, in the order to try them."""
@@ -141,103 +247,54 @@ class Nat:
         start = int.from_bytes(self._random_bytes(4), "big") % len(self._public) if self._public[1:] else 0
         return self._public[start:] + self._public[:start]
 
-    def _make_room(self, subscriber: str) -> DropReason | None:
-        """Keep the limits with one more mapping of ``subscriber``, or say why it cannot be made."""
-        share = self.config.max_mappings_per_subscriber
-        evicts = self.config.when_full is WhenFull.EVICT_OLDEST
-        if share is not None and self._table.count(subscriber) >= share:
-            if not evicts:
-                return DropReason.SUBSCRIBER_FULL
-            self._evict(self._table.oldest(subscriber))
-        if len(self._table) >= self.config.max_mappings:
-            if not evicts:
-                return DropReason.TABLE_FULL
-            self._evict(self._table.oldest())
-        return None
-
-    def _evict(self, binding: Binding | None) -> None:
-        if binding is not None:
-            self._table.remove(binding)
-            self._released(binding)
-
-    # Timers
-
-    def _deadline(self, created: float, now: float) -> float:
-        idle = now + self.config.idle_timeout
-        absolute = self.config.absolute_timeout
-        return idle if absolute is None else min(idle, created + absolute)
-
-    def _refresh(self, binding: Binding, now: float) -> None:
-        self._table.touch(binding, self._deadline(binding.created, now))
-
-    def _expire(self, now: float) -> None:
-        for binding in self._table.expire(now):
-            self._released(binding)
+    def _spread(self) -> float:
+        spread = self.config.absolute_spread
+        return spread * int.from_bytes(self._random_bytes(4), "big") / (1 << 32) if spread else 0.0
 
     def _released(self, binding: Binding) -> None:
-        self._pool[binding.external.host].release(binding.external.port)
-        if self._table.count(binding.internal.host) == 0:
-            self._paired.pop(binding.internal.host, None)
+        protocol, (host, port) = binding.protocol, binding.external
+        if (allocator := self._pool.get((protocol, host, False))) is not None:
+            allocator.release(port)
+        if (allocator := self._pool.get((protocol, host, True))) is not None:
+            allocator.release(port)
+        if binding.forward:
+            del self._forwards[protocol, binding.internal]
+        subscriber = binding.internal.host
+        if self._table.count(subscriber) == 0:
+            self._paired.pop(subscriber, None)
+            for blocks in self._blocks.values():
+                blocks.release(subscriber)
 
     # Filtering
 
-    def _filter_key(self, remote: Address) -> Address | str | None:
-        match self.config.filtering:
-            case Filtering.ENDPOINT_INDEPENDENT:
-                return None
-            case Filtering.ADDRESS_DEPENDENT:
-                return remote.host
-            case Filtering.ADDRESS_AND_PORT_DEPENDENT:
-                return remote
-
-    def _permit(self, binding: Binding, remote: Address, now: float) -> None:
-        """Let ``remote`` in through ``binding`` for as long as a mapping lives idle."""
-        key = self._filter_key(remote)
-        if key is None:
-            return
-        peers = binding.peers
-        peers.pop(key, None)
-        if len(peers) >= self.config.max_peers_per_mapping:
-            del peers[next(iter(peers))]
-        peers[key] = now + self.config.idle_timeout
-
-    def _admit(self, remote: Address, external: Address, now: float) -> Binding | DropReason:
-        """The binding that takes a packet from ``remote`` to ``external``, refreshed if packets do that."""
-        binding = self._table.by_external(external)
-        if binding is None:
-            return self._refuse(remote, external, DropReason.NO_MAPPING, now)
-        key = self._filter_key(remote)
-        if key is not None and binding.peers.get(key, now) <= now:
-            return self._refuse(remote, external, DropReason.FILTERED, now)
-        if self.config.inbound_refresh:
-            self._permit(binding, remote, now)
-            self._refresh(binding, now)
-        return binding
-
-    def _refuse(self, remote: Address, external: Address, reason: DropReason, now: float) -> DropReason:
+    def _probed(self, packet: Packet, now: float) -> None:
         if self._poisonable:
-            self._poison.add(external, remote, now)
-        return reason
+            self._poison.add(packet.protocol, packet.destination, packet.source, now)
 
-    @property
-    def _poisonable(self) -> bool:
-        return self.config.early_probe is EarlyProbe.POISONS
+    def _address(self, about: Packet) -> str:
+        return self.config.router_address or self._public[0]
 
     # Hairpinning
 
-    def _hairpin(self, packet: Packet, sender: Binding, now: float) -> Verdict:
-        target = self._admit(sender.external, packet.destination, now)
+    def _hairpin(self, packet: Packet, now: float) -> Verdict:
+        """Turn a packet to a neighbour's external address around (RFC 4787 §6)."""
+        source, destination, payload, protocol, ttl, tcp, icmp = packet
+        if self.config.hairpin is Hairpin.NONE:
+            return self._drop(DropReason.NO_HAIRPIN)
+        sender = self._send(source, destination, protocol, tcp, now)
+        if isinstance(sender, DropReason):
+            return self._drop(sender)
+        target = self._admit(sender.external, destination, protocol, tcp, now)
         if isinstance(target, DropReason):
+            self._probed(packet._replace(source=sender.external), now)
             return self._drop(target)
         inside = self.config.hairpin is Hairpin.INTERNAL_SOURCE
-        source = packet.source if inside else sender.external
-        return Translation(Packet(source, target.internal, packet.payload), Side.INTERNAL)
-
-    def _drop(self, reason: DropReason) -> Dropped:
-        self.drops.add(reason.value)
-        return Dropped(reason)
+        seen = source if inside else sender.external
+        return Translation(
+            Packet(seen, target.internal, payload, protocol, ttl - 1, tcp, icmp), Side.INTERNAL
+        )
 
 
-def _detour_key(internal: Address, remote: Address) -> Key:
+def _detour_key(protocol: IpProtocol, internal: Address, remote: Address) -> Key:
     """The key of a mapping made only because the regular one is poisoned towards ``remote``."""
-    return (internal, remote, "detour")
+    return (protocol, internal, remote, "detour")

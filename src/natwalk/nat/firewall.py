@@ -25,6 +25,14 @@ class Firewall:
     def reset(self, now: float) -> None:
         """Lose all state: there is none."""
 
+    def next_answer(self) -> float | None:
+        """None: it holds no answers back."""
+        return None
+
+    def answers(self, now: float) -> list[Translation]:
+        """None ever."""
+        return []
+
     def _judge(self, packet: Packet, side: Side) -> Verdict:
         if self.config.udp:
             return Translation(packet, side)

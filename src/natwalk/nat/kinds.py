@@ -6,7 +6,8 @@ import collections.abc
 from dataclasses import dataclass
 from typing import Final
 
-from natwalk.nat.config import Allocation, Filtering, FirewallConfig, Mapping, NatConfig
+from natwalk.nat.config import FirewallConfig, NatConfig
+from natwalk.nat.dimensions import Allocation, Filtering, Mapping
 
 LayerConfig = NatConfig | FirewallConfig
 

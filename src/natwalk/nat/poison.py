@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from natwalk.core import Address
+from natwalk.nat.packet import IpProtocol
+
+_Pair = tuple[IpProtocol, Address, Address]
 
 
 class Poison:
-    """(external address, remote address) pairs occupied until a time; bounded, the oldest gives way."""
+    """(protocol, external address, remote address) occupied until a time; bounded, the oldest gives way."""
 
     LIMIT = 4096
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._until: dict[tuple[Address, Address], float] = {}
+        self._until: dict[_Pair, float] = {}
 
-    def add(self, external: Address, remote: Address, now: float) -> None:
+    def add(self, protocol: IpProtocol, external: Address, remote: Address, now: float) -> None:
         """Note a probe from ``remote`` to ``external`` that nothing let in."""
-        self._until.pop((external, remote), None)
+        pair = (protocol, external, remote)
+        self._until.pop(pair, None)
         self._prune(now)
         if len(self._until) >= self.LIMIT:
             del self._until[next(iter(self._until))]
-        self._until[external, remote] = now + self._timeout
+        self._until[pair] = now + self._timeout
 
-    def holds(self, external: Address, remote: Address, now: float) -> bool:
+    def holds(self, protocol: IpProtocol, external: Address, remote: Address, now: float) -> bool:
         """Whether ``external`` may not be used towards ``remote`` at ``now``."""
-        until = self._until.get((external, remote))
+        until = self._until.get((protocol, external, remote))
         return until is not None and now < until
 
     def clear(self) -> None:

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from natwalk.core import Address, Drops, LocalProtocolError
-from natwalk.nat import Packet
+from natwalk.nat import IpProtocol, Packet
 from natwalk.sim.clock import Clock
 from natwalk.sim.link import Pipe
 from natwalk.sim.trace import Happening, Trace
@@ -107,7 +107,7 @@ class Host:
 
     def receive(self, packet: Packet, serial: int) -> None:
         """Take one packet off the link."""
-        socket = self._sockets.get(packet.destination)
+        socket = self._sockets.get(packet.destination) if packet.protocol is IpProtocol.UDP else None
         if socket is None:
             self._drop(packet, serial, "no socket")
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from natwalk.core import Drops
-from natwalk.nat import Dropped, Middlebox, Packet, Side
+from natwalk.nat import Dropped, DropReason, Middlebox, Packet, Side
 from natwalk.sim.clock import Clock
 from natwalk.sim.link import Pipe
 from natwalk.sim.trace import Happening, Trace
@@ -65,20 +65,22 @@ class Router:
         if self._blocked is not None and self._blocked(packet):
             self._drop(packet, serial, "blocked")
         elif packet.destination.host in self._routes:
-            self._inwards(packet, serial)
-        elif self.box is None:
-            self._outwards(packet, serial)
-        else:
+            forwarded = self._hop(packet, serial) if self.box is None else packet
+            if forwarded is not None:
+                self._inwards(forwarded, serial)
+        elif self.box is not None:
             self._judge(packet, serial, Side.EXTERNAL)
+        elif (forwarded := self._hop(packet, serial)) is not None:
+            self._outwards(forwarded, serial)
 
     def receive(self, packet: Packet, serial: int) -> None:
         """Forward a packet that came from the uplink."""
         if self._blocked is not None and self._blocked(packet):
             self._drop(packet, serial, "blocked")
-        elif self.box is None:
-            self._inwards(packet, serial)
-        else:
+        elif self.box is not None:
             self._judge(packet, serial, Side.INTERNAL)
+        elif (forwarded := self._hop(packet, serial)) is not None:
+            self._inwards(forwarded, serial)
 
     def _judge(self, packet: Packet, serial: int, towards: Side) -> None:
         assert self.box is not None
@@ -86,6 +88,10 @@ class Router:
         verdict = (self.box.outbound if towards is Side.EXTERNAL else self.box.inbound)(packet, now)
         if isinstance(verdict, Dropped):
             self._drop(packet, serial, verdict.reason.value)
+            if verdict.answer is not None:
+                self._answer(verdict.answer, serial, towards)
+            elif (at := self.box.next_answer()) is not None:
+                self._clock.call_at(at, self._held_answers, serial)
             return
         if verdict.packet is not packet and self._trace.enabled:
             before = f"{packet.source} -> {packet.destination}"
@@ -94,6 +100,25 @@ class Router:
             self._outwards(verdict.packet, serial)
         else:
             self._inwards(verdict.packet, serial)
+
+    def _answer(self, packet: Packet, serial: int, asked_from: Side) -> None:
+        """Send what the box answers a packet with back to where that came from."""
+        if asked_from is Side.EXTERNAL:
+            self._inwards(packet, serial)
+        else:
+            self._outwards(packet, serial)
+
+    def _held_answers(self, serial: int) -> None:
+        assert self.box is not None
+        for packet, side in self.box.answers(self._clock.now):
+            self._answer(packet, serial, Side.EXTERNAL if side is Side.INTERNAL else Side.INTERNAL)
+
+    def _hop(self, packet: Packet, serial: int) -> Packet | None:
+        """The packet with one hop less to go; None, and dropped, when it had none left."""
+        if packet.ttl > 1:
+            return packet._replace(ttl=packet.ttl - 1)
+        self._drop(packet, serial, DropReason.TTL_EXPIRED.value)
+        return None
 
     def _inwards(self, packet: Packet, serial: int) -> None:
         pipe = self._routes.get(packet.destination.host)
