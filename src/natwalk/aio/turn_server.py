@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import ip_address
 from types import TracebackType
 
@@ -13,12 +14,13 @@ import ifaddr
 
 from natwalk.aio.flushing import armed
 from natwalk.aio.readers import EpollReaders
+from natwalk.aio.server_socket import ServerSocket
 from natwalk.aio.stream_limits import ClientLimits
 from natwalk.aio.streams import StreamServer
 from natwalk.aio.tcp_relay import TcpRelays
 from natwalk.aio.tls import ServerTls
-from natwalk.aio.udp import UdpSocket
 from natwalk.core import Address, Drops, Path, Transport
+from natwalk.stun import IcmpError
 from natwalk.turn import (
     ClientReleased,
     ConnectionJoined,
@@ -55,7 +57,7 @@ class TurnServerDriver:
         self.drops = Drops()
         self._loop = asyncio.get_running_loop()
         self._on_event = on_event
-        self._sockets: dict[Address, UdpSocket] = {}
+        self._sockets: dict[Address, ServerSocket] = {}
         self._readers = EpollReaders(self._loop, self._flush)
         self._listeners: list[Address] = []
         self._wildcards: list[Address] = []
@@ -128,7 +130,7 @@ class TurnServerDriver:
                 address, transport, tls=tls, proxy_from=proxy_from, on_other=on_other
             )
         elif transport is Transport.UDP:
-            local = self._open(address)
+            local = self._open_listener(address)
             self._listeners.append(local)
         else:
             raise ValueError(f"no listener for {transport}")
@@ -229,15 +231,19 @@ class TurnServerDriver:
 
     # Datagrams and time.
 
-    def _open(self, address: Address) -> Address:
+    def _open_listener(self, address: Address) -> Address:
         # The path's local address is known only once the socket is bound.
         bound: list[Address] = []
-        sock = UdpSocket.bind(
-            address, lambda batch: self._on_datagrams(bound[0], batch), readers=self._readers
+        sock = ServerSocket.listener(
+            address, lambda batch: self._on_datagrams(bound[0], batch), self._readers
         )
         bound.append(sock.local)
         self._sockets[sock.local] = sock
         return sock.local
+
+    def _on_icmp(self, relay: Address, peer: Address, error: IcmpError) -> None:
+        self.core.icmp_received(relay, peer, error, self._loop.time())
+        self._flush()
 
     def _on_datagrams(self, local: Address, batch: _Batch) -> None:
         now = self._loop.time()
@@ -274,8 +280,8 @@ class TurnServerDriver:
         poll = self.core.poll_transmit
         out = poll()
         while out is not None:
-            path, run = out.path, [out.data]
-            while (out := poll()) is not None and out.path == path:
+            path, run, dont_fragment = out.path, [out.data], out.dont_fragment
+            while (out := poll()) is not None and out.path == path and not out.dont_fragment:
                 run.append(out.data)
             if path.transport is not Transport.UDP:
                 self._streams.send(run, path)
@@ -283,9 +289,12 @@ class TurnServerDriver:
             sock = self._sockets.get(path.local)
             if sock is None:
                 self.drops.add("the socket is closed")
-            elif len(run) == 1:
+                continue
+            if dont_fragment:
+                sock.send_unfragmented(run.pop(0), path.remote)
+            if len(run) == 1:
                 sock.send(run[0], path.remote)
-            else:
+            elif run:
                 sock.send_many(run, path.remote)
 
     def _take(self, event: TurnServerEvent) -> None:
@@ -313,7 +322,12 @@ class TurnServerDriver:
             if wanted.transport is Transport.TCP:
                 self._tcp.listen(wanted.address)
             else:
-                self._open(wanted.address)
+                self._sockets[wanted.address] = ServerSocket.relay(
+                    wanted.address,
+                    partial(self._on_datagrams, wanted.address),
+                    partial(self._on_icmp, wanted.address),
+                    self._readers,
+                )
         except OSError:
             self.core.relay_failed(wanted.token, self._loop.time())
         else:

@@ -17,7 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Final
+from typing import Final, Self
 
 from natwalk.aio.readers import Readers
 from natwalk.aio.scratch import scratch
@@ -34,6 +34,7 @@ BYTES_PER_WAKE_UP: Final = 1 << 20
 SEND_QUEUE_LIMIT: Final = 1024
 SEGMENTS_PER_SEND: Final = 64  # the kernel's UDP_MAX_SEGMENTS before Linux 6.9
 BYTES_PER_SEND: Final = 65507  # what fits one IPv4 datagram, the limit of one GSO send too
+FITS_EVERY_MTU: Final = 1200
 ERRORS_BEFORE_A_PAUSE: Final = 16
 PAUSE_SECONDS: Final = 0.05
 
@@ -91,7 +92,7 @@ class UdpSocket:
         receive_buffer: int = 16 << 20,
         on_error: OnError | None = None,
         readers: Readers | None = None,
-    ) -> UdpSocket:
+    ) -> Self:
         """A socket bound to ``address`` (port 0: any free one), reading from now on.
 
         ``receive_buffer`` is in bytes, for both directions; without privileges the kernel caps it.
@@ -102,7 +103,10 @@ class UdpSocket:
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            _configure(sock, family, receive_buffer)
+            _set_buffers(sock, receive_buffer)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            cls._set_fragmentation(sock)
             sock.bind(address.sockname)
             return cls(sock, loop, on_datagrams, on_error, readers)
         except BaseException:
@@ -131,8 +135,7 @@ class UdpSocket:
         except (BlockingIOError, InterruptedError):
             return self._enqueue(data, remote)
         except OSError as error:
-            self._failed(error, remote)
-            return False
+            return self._send_failed(error, data, remote)
         return True
 
     def send_many(self, datagrams: Sequence[bytes], remote: Address) -> int:
@@ -161,6 +164,15 @@ class UdpSocket:
             self._loop.remove_writer(self._sock.fileno())
         self._readers.remove_reader(self._sock.fileno())
         self._sock.close()
+
+    @staticmethod
+    def _set_fragmentation(sock: socket.socket) -> None:
+        """DF on everything, without the kernel's opinion of the path MTU: the layers above probe it."""
+        if sock.family == socket.AF_INET6:
+            _set(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+            _set(sock, socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
+        else:
+            _set(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
 
     # Sending.
 
@@ -191,10 +203,15 @@ class UdpSocket:
             else:
                 return len(run)
         accepted = sum(self.send(data, remote) for data in run)
-        # EINVAL also means that a segment exceeds the MTU; then it does not pass alone either.
-        if refused and accepted:
+        # EINVAL also means that a segment exceeds the MTU; alone it passes if it may be fragmented.
+        if refused and accepted and len(run[0]) <= FITS_EVERY_MTU:
             self.gso = False
         return accepted
+
+    def _send_failed(self, error: OSError, data: bytes, remote: Address) -> bool:
+        """Count why a datagram was not sent; whether it was after all."""
+        self._failed(error, remote)
+        return False
 
     def _enqueue(self, data: bytes, remote: Address) -> bool:
         if len(self._queue) >= SEND_QUEUE_LIMIT:
@@ -214,7 +231,7 @@ class UdpSocket:
                 self._queue.appendleft((data, remote))
                 return
             except OSError as error:
-                self._failed(error, remote)
+                self._send_failed(error, data, remote)
         if not self._closed:
             self._loop.remove_writer(self._sock.fileno())
 
@@ -231,12 +248,16 @@ class UdpSocket:
                 break
             except OSError as error:
                 self._receive_failed(error)
+                if not batch:
+                    return
                 break
             if room <= 0:
                 break
         if batch:
             self._errors_in_a_row = 0
             self._on_datagrams(batch)
+        else:
+            self._received_nothing()
 
     def _receive_one(self, batch: list[tuple[bytes, Address]]) -> int:
         data, sockname = self._sock.recvfrom(65536)
@@ -253,6 +274,9 @@ class UdpSocket:
         else:
             batch.append((bytes(self._scratch[:length]), remote))
         return length
+
+    def _received_nothing(self) -> None:
+        """The socket was readable and there was nothing: for those whose errors are kept apart."""
 
     def _receive_failed(self, error: OSError) -> None:
         """Count an error that a receive reported; pause when there is nothing but errors (FAULTS 64)."""
@@ -298,17 +322,10 @@ def _may_force_buffers() -> bool:
         return _set(probe, socket.SOL_SOCKET, _SO_RCVBUFFORCE, 1 << 16)
 
 
-def _configure(sock: socket.socket, family: int, buffer_size: int) -> None:
-    """Big buffers, no dual stack, and DF set without the kernel's opinion of the path MTU."""
+def _set_buffers(sock: socket.socket, size: int) -> None:
     for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        if not (_may_force_buffers() and _set(sock, socket.SOL_SOCKET, forced, buffer_size)):
-            sock.setsockopt(socket.SOL_SOCKET, plain, buffer_size)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _set(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
-        _set(sock, socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
-    else:
-        _set(sock, socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        if not (_may_force_buffers() and _set(sock, socket.SOL_SOCKET, forced, size)):
+            sock.setsockopt(socket.SOL_SOCKET, plain, size)
 
 
 def _set(sock: socket.socket, level: int, option: int, value: int) -> bool:
