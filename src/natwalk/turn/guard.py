@@ -40,21 +40,37 @@ class PeerGuard:
         self._port_range = range(port_range[0], port_range[1] + 1)
         self._open_relays = open_relays
         self._open_tcp_relays = open_tcp_relays
+        self._added: set[Address] = set()
+        self._current: frozenset[Address] = frozenset()
         self._endpoints: set[Address] = set()
         self._everywhere: set[int] = set()
+
+    def set_policy(self, policy: PeerPolicy) -> None:
+        """Judge by ``policy`` from now on."""
+        self._policy = policy
 
     def add_endpoint(self, address: Address) -> None:
         """Refuse ``address`` and its host from now on; an unspecified host means the port on every own host.
 
         Raises :class:`ValueError` past 1024 endpoints.
         """
-        if len(self._endpoints) >= MAX_ENDPOINTS:
+        self._index(self._added | {address}, self._current)
+
+    def set_endpoints(self, addresses: Iterable[Address]) -> None:
+        """Refuse ``addresses`` instead of those the last call named; those added one by one stay.
+
+        Addresses of interfaces and back ends come and go. Raises :class:`ValueError` past 1024 endpoints.
+        """
+        self._index(self._added, frozenset(addresses))
+
+    def _index(self, added: set[Address], current: frozenset[Address]) -> None:
+        everything = {Address(_plain_host(a.host), a.port) for a in added | current}
+        if len(everything) > MAX_ENDPOINTS:
             raise ValueError(f"more than {MAX_ENDPOINTS} own endpoints")
-        if ip_address(address.host).is_unspecified:
-            self._everywhere.add(address.port)
-        else:
-            self._endpoints.add(address)
-            self._own_hosts.add(address.host)
+        self._added, self._current = added, current
+        self._everywhere = {a.port for a in everything if ip_address(a.host).is_unspecified}
+        self._endpoints = {a for a in everything if not ip_address(a.host).is_unspecified}
+        self._own_hosts = {*self._relay_hosts, *(a.host for a in self._endpoints)}
 
     def is_own(self, host: str) -> bool:
         """True when ``host`` is an address of the server itself."""
