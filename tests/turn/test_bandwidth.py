@@ -39,7 +39,7 @@ def offered(meter: Meter, sizes: dict[str, tuple[float, int]], seconds: float) -
 
 
 def test_offender_is_shaped_and_nobody_else_notices() -> None:
-    """FAULTS 62: one user at ten times its rate gets its rate, within a tenth; a hundred others lose nothing."""
+    """FAULTS 62: one user at ten times its rate gets its rate, within a tenth; others lose nothing."""
     meter = Meter(TurnLimits(bandwidth_per_user=100_000))
     others: dict[str, tuple[float, int]] = {f"user{n}": (20.0, 1200) for n in range(100)}
     result = offered(meter, {"offender": (1000.0, 1000), **others}, 10.0)

@@ -14,12 +14,10 @@ from natwalk.stun import (
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
     NONCE,
-    PASSWORD_ALGORITHM,
     PASSWORD_ALGORITHMS,
     REALM,
     REQUESTED_TRANSPORT,
     SOFTWARE,
-    USERHASH,
     USERNAME,
     Algorithm,
     Message,
@@ -33,52 +31,15 @@ from natwalk.stun import (
     long_term_key,
     nonce_features,
     request,
-    userhash,
 )
 from natwalk.stun.mac import mac
 from natwalk.turn import OAuthKey, TurnConfig, rest_credentials
 from natwalk.turn.admission import Admission, Refused
-from turn_world import LISTENER, REALM_NAME, USERS, Raw, World, code_of, make_config, seeded
+from second_generation import OFFER, challenged, second
+from turn_world import LISTENER, REALM_NAME, USERS, World, code_of, make_config, seeded
 
 UDP = (REQUESTED_TRANSPORT, 17)
-OFFER = (PasswordAlgorithm(Algorithm.SHA256), PasswordAlgorithm(Algorithm.MD5))
 BOTH = SecurityFeature.PASSWORD_ALGORITHMS | SecurityFeature.USERNAME_ANONYMITY
-
-
-def challenged(raw: Raw) -> Message:
-    refused = raw.bare(Method.ALLOCATE, UDP)
-    assert refused is not None
-    raw.nonce = refused.get(NONCE) or b""
-    return refused
-
-
-def second(
-    raw: Raw,
-    *,
-    algorithm: Algorithm | None = Algorithm.SHA256,
-    offer: tuple[PasswordAlgorithm, ...] | None = OFFER,
-    user: str = "alice",
-    password: str | None = None,
-    hashed: bool = False,
-    sha256: bool = True,
-    nonce: bytes | None = None,
-    method: Method = Method.ALLOCATE,
-) -> tuple[Message | None, bytes]:
-    """A request as an RFC 8489 client makes it, and the key it was signed with."""
-    if not raw.nonce:
-        challenged(raw)
-    name = (USERHASH, userhash(user, REALM_NAME)) if hashed else (USERNAME, user)
-    attributes: list[Any] = [UDP, name, (REALM, REALM_NAME), (NONCE, raw.nonce if nonce is None else nonce)]
-    if offer is not None:
-        attributes.append((PASSWORD_ALGORITHMS, offer))
-    if algorithm is not None:
-        attributes.append((PASSWORD_ALGORITHM, PasswordAlgorithm(algorithm)))
-    key = long_term_key(
-        user, REALM_NAME, password or USERS.get(user, "?"), sha256=algorithm is Algorithm.SHA256
-    )
-    message = request(method, raw.world.random.randbytes(12), *attributes)
-    answers = raw.say(encode(message, integrity_key=key, sha256=sha256))
-    return (decode(answers[0]) if answers else None), key
 
 
 def test_challenge_offers_algorithms_and_says_so_in_the_nonce() -> None:
@@ -203,6 +164,8 @@ def test_rest_users_may_use_sha256_but_cannot_be_found_by_hash() -> None:
     world.server.set_wall_offset(wall - world.now)
     username, password = rest_credentials("old", wall, 600, "carol")
     raw = world.raw_client()
+    refused = challenged(raw)
+    assert nonce_features(refused.get(NONCE) or b"") == SecurityFeature.PASSWORD_ALGORITHMS
     assert code_of(second(raw, user=username, password=password, hashed=True)[0]) == 401
     assert code_of(second(raw, user=username, password=password)[0]) == 0
 

@@ -7,8 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance import CoreConformance
-from natwalk.core import Address, Core, Path
-from natwalk.stun import LIFETIME, MessageClass, Method, encode, error, request, success
+from natwalk.core import Address, Core, Path, Transport
+from natwalk.stun import (
+    DATA,
+    LIFETIME,
+    XOR_PEER_ADDRESS,
+    MessageClass,
+    Method,
+    encode,
+    error,
+    request,
+    success,
+)
 from natwalk.stun.message import Message
 from natwalk.turn import TurnStats
 from turn_world import LISTENER, PEER, World, code_of
@@ -80,7 +90,13 @@ def test_stats_count_what_there_is() -> None:
     assert world.server.stats == TurnStats(0, 0, 0, 1, 0)
     raw.allocate()
     assert raw.permit(PEER, Address("192.0.2.78", 0)) == 0
-    assert world.server.stats == TurnStats(1, 0, 2, 1, 0, relay_ports=1)
+    counted = {"by_transport": {Transport.UDP: 1}, "errors": {401: 1}}
+    assert world.server.stats == TurnStats(1, 0, 2, 1, 0, relay_ports=1, **counted)  # type: ignore[arg-type]
+    raw.indicate((XOR_PEER_ADDRESS, PEER), (DATA, b"twelve bytes"))
+    assert world.server.stats.bytes_relayed == 12
+    raw.refresh(0)
+    ended = world.server.stats
+    assert (ended.packets_relayed, ended.bytes_relayed, ended.by_transport) == (1, 12, {})
 
 
 def test_two_listeners_keep_one_clients_allocations_apart() -> None:

@@ -92,13 +92,18 @@ class BindingServer:
         self.drops = Drops()
         self.classic = classic
         self.wall_offset: float | None = None
-        self._extra: tuple[Attribute, ...] = () if software is None else ((SOFTWARE, software),)
+        self._extra: tuple[Attribute, ...] = ()
+        self.set_software(software)
         self._random_bytes = random_bytes
         self._outbox: Outbox[Transmit] = Outbox()
         self._behaviour: Behaviour | None = None
         self._local: frozenset[Address] = frozenset()
         self._partnership: Partnership | None = None
         self.set_behaviour(behaviour)
+
+    def set_software(self, software: str | None) -> None:
+        """Add SOFTWARE to answers from now on, or with None no more."""
+        self._extra = () if software is None else ((SOFTWARE, software),)
 
     def set_behaviour(self, behaviour: Behaviour | None) -> None:
         """Take part in behaviour discovery from now on, or with None no more.

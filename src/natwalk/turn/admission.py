@@ -75,6 +75,7 @@ class Admission:
         self._drawn_secret = random_bytes(32)
         self.wall_offset: float | None = None
         self.refusals: Counter[int] = Counter()
+        self.unanswered = 0
         self._limits: TurnLimits | None = None
         self.reconfigure(config)
 
@@ -83,10 +84,10 @@ class Admission:
 
         Nonces stay good while secret, lifetime and offer are the same.
         """
-        self._config = config
-        self._identities = Identities(config)
+        identities = Identities(config)
         secret = config.nonce_secret or self._drawn_secret
         self._challenger = Challenger(config, secret, self._random_bytes)
+        self._config, self._identities = config, identities
         limits = config.limits
         if limits == self._limits:
             return
@@ -126,8 +127,10 @@ class Admission:
         source = source_of(path.remote)
         if known is None or known.username != claim.name:
             if self._source_blocked(source, now):
+                self.unanswered += 1
                 return Ignored("too many wrong passwords from this source")
             if claim.token is None and self._user_failures.blocked((source.narrow, claim.label), now):
+                self.unanswered += 1
                 return Ignored("too many wrong passwords for this user from this source")
         granted = self._verify(request, claim, now, known)
         if granted is None:
@@ -225,5 +228,8 @@ class Admission:
         # Whoever holds an allocation is counted apart, so that a flood from behind the same NAT
         # cannot keep a client from hearing that its nonce is stale.
         if holder:
-            return self._holder_refusals.take(path, now)
-        return self._refusals.take(source_of(path.remote), now)
+            may = self._holder_refusals.take(path, now)
+        else:
+            may = self._refusals.take(source_of(path.remote), now)
+        self.unanswered += not may
+        return may

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from natwalk.core import Address, Outbox, Path, RandomBytes, Transport
 from natwalk.stun import (
@@ -93,6 +93,8 @@ class Allocator:
         wish = read_wish(request, path, self._config)
         if isinstance(wish, Failure):
             return wish
+        if granted.expires is not None:
+            wish = replace(wish, lifetime=granted.cap(wish.lifetime, now))
         pending = PendingAllocation(request, path, granted, wish)
         if wish.token is not None:
             return self._from_reservation(pending, wish.token, now)
@@ -108,6 +110,14 @@ class Allocator:
         self._waiting[path] = pending
         self._table.accounts.add(granted.account, pending.quota)
         return Later()
+
+    def waits(self, path: Path) -> bool:
+        """Whether an Allocate of the client on ``path`` waits for its sockets."""
+        return path in self._waiting
+
+    def waiting(self) -> list[tuple[Path, Granted]]:
+        """The clients whose Allocate waits for its sockets."""
+        return [(path, pending.granted) for path, pending in self._waiting.items()]
 
     def cancel(self, path: Path, granted: Granted | None = None) -> bool:
         """Give up the Allocate that waits for a socket on ``path``; False when there is none.

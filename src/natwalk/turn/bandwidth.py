@@ -69,7 +69,7 @@ class _User:
 
 
 class Meter:
-    """Says of every datagram whether it may pass; ``throttled`` and ``bytes_throttled`` count what might not."""
+    """Says of every datagram whether it may pass; ``throttled`` and ``bytes_throttled`` count the others."""
 
     def __init__(self, limits: TurnLimits) -> None:
         self.throttled = 0
@@ -164,7 +164,8 @@ class Meter:
 
     def _in_total(self, user: _User, size: int, now: float) -> bool:
         """Within the user's own share, or there is enough for everybody."""
-        assert self._total is not None and user.share is not None
+        assert self._total is not None
+        assert user.share is not None
         if now - self._swept >= _ACTIVE:
             self._sweep(now)
         room = self._total.refill(now)

@@ -39,12 +39,8 @@ class Challenger:
 
     def __init__(self, config: TurnConfig, secret: bytes, random_bytes: RandomBytes) -> None:
         self.offer = _offer(config)
-        features = SecurityFeature(0)
-        if not config.auth_secrets:  # a TURN REST name is not known beforehand, so no hash leads to it
-            features |= SecurityFeature.USERNAME_ANONYMITY
-        if self.offer:
-            features |= SecurityFeature.PASSWORD_ALGORITHMS
-        prefix = nonce_prefix(features)
+        features = _features(config, self.offer)
+        prefix = nonce_prefix(features) if features else b""
         self._realm: Attribute = (REALM, config.realm)
         self._algorithms: tuple[Attribute, ...] = ((PASSWORD_ALGORITHMS, self.offer),) if self.offer else ()
         self._third_party: tuple[Attribute, ...] = ()
@@ -85,6 +81,17 @@ def _offer(config: TurnConfig) -> tuple[PasswordAlgorithm, ...]:
     if algorithms == (Algorithm.MD5,) or not (config.users or config.auth_secrets):
         return ()
     return tuple(PasswordAlgorithm(algorithm) for algorithm in algorithms)
+
+
+def _features(config: TurnConfig, offer: tuple[PasswordAlgorithm, ...]) -> SecurityFeature:
+    """What the NONCE says (RFC 8489 §9.2). A client that hears of anonymity hides its name, so it may not
+    be said where there are names that cannot be found by their hash: those of TURN REST, which nobody knows
+    before they come.
+    """
+    features = SecurityFeature.PASSWORD_ALGORITHMS if offer else SecurityFeature(0)
+    if config.users and not config.auth_secrets:
+        features |= SecurityFeature.USERNAME_ANONYMITY
+    return features
 
 
 def _size(length: int) -> int:

@@ -147,6 +147,8 @@ class TurnConfig:
         low, high = self.port_range
         if not 1024 <= low <= high <= 65535:
             raise ValueError(f"relay ports {low}-{high} are not a range within 1024-65535")
+        if 0 < len(self.nonce_secret) < 16:
+            raise ValueError(f"a nonce secret of {len(self.nonce_secret)} bytes is too short: at least 16")
         if self.nonce_lifetime <= 0:
             raise ValueError(f"nonce lifetime {self.nonce_lifetime} is not positive")
 

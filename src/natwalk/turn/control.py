@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from natwalk.core import Path, Transport
@@ -35,7 +36,9 @@ from natwalk.turn.allocator import Allocator
 from natwalk.turn.channel_data import CHANNEL_MIN
 from natwalk.turn.config import TurnConfig
 from natwalk.turn.guard import PeerGuard
+from natwalk.turn.identities import Mechanism
 from natwalk.turn.mobility import Mobility
+from natwalk.turn.newpeers import NewPeers
 from natwalk.turn.replies import Failure, Raw, Reply, Success, forbidden, unknown_attributes
 from natwalk.turn.server_events import EndReason
 from natwalk.turn.table import AllocationTable
@@ -91,6 +94,7 @@ class Control:
         allocator: Allocator,
         mobility: Mobility,
         tcp: TcpRelays,
+        new_peers: NewPeers,
     ) -> None:
         self.configure(config)
         self._table = table
@@ -98,6 +102,7 @@ class Control:
         self._allocator = allocator
         self._mobility = mobility
         self._tcp = tcp
+        self._new_peers = new_peers
 
     def configure(self, config: TurnConfig) -> None:
         """Go by ``config`` from now on."""
@@ -124,7 +129,7 @@ class Control:
         if allocation.granted.username != granted.username:
             return Failure(441)
         if request.method == Method.REFRESH:
-            return self._refresh(request, allocation, now)
+            return self._refresh(request, allocation, granted, now)
         if request.method == Method.CREATE_PERMISSION:
             return self._create_permission(request, allocation, now)
         if request.method == Method.CONNECT:
@@ -145,13 +150,15 @@ class Control:
         claimed = self._mobility.claim(request, path, granted, now)
         if isinstance(claimed, Failure | Raw):
             return claimed
-        reply = self._refresh(request, claimed, now)
+        reply = self._refresh(request, claimed, granted, now)
         if isinstance(reply, Failure) or not claimed.ticket:
             return reply
         ticket: Attribute = (MOBILITY_TICKET, claimed.ticket)
         return Success((*reply.attributes, ticket))
 
-    def _refresh(self, request: Message, allocation: Allocation, now: float) -> Success | Failure:
+    def _refresh(
+        self, request: Message, allocation: Allocation, granted: Granted, now: float
+    ) -> Success | Failure:
         """RFC 8656 §8.2; with REQUESTED-ADDRESS-FAMILY for one of two relayed addresses only."""
         relays = allocation.relays
         family = request.get(REQUESTED_ADDRESS_FAMILY)
@@ -164,7 +171,10 @@ class Control:
             for relay in relays:
                 self._table.end_relay(relay, EndReason.DELETED)
             return Success(((LIFETIME, 0),))
-        lifetime = granted_lifetime(requested)
+        if granted.mechanism is Mechanism.OAUTH:
+            # a new token goes on where the old one ends; quotas still count the allocation where they did
+            allocation.granted = replace(granted, account=allocation.granted.account)
+        lifetime = granted.cap(granted_lifetime(requested), now)
         for relay in relays:
             self._table.extend(relay, now + lifetime)
         return Success(((LIFETIME, lifetime),))
@@ -211,5 +221,7 @@ class Control:
         permissions = allocation.permissions
         if peer.host not in permissions and len(permissions) >= limits.permissions_per_allocation:
             return Failure(508, "too many permissions")
+        if not self._new_peers.allow(allocation.granted.account, peer, now):
+            return Failure(508, "too many new peers")
         self._table.bind(relay, number, peer, now)
         return Success()

@@ -43,7 +43,7 @@ class Granted:
 
     def cap(self, lifetime: int, now: float) -> int:
         """``lifetime`` in seconds, but not beyond the end of a token."""
-        return lifetime if self.expires is None else max(0, min(lifetime, int(self.expires - now)))
+        return lifetime if self.expires is None else max(1, min(lifetime, int(self.expires - now)))
 
 
 class Known(NamedTuple):

@@ -35,9 +35,13 @@ class NewPeers:
 
     def __init__(self, limits: TurnLimits) -> None:
         self.throttled = 0
+        self._users: OrderedDict[str, _Watched] = OrderedDict()
+        self.configure(limits)
+
+    def configure(self, limits: TurnLimits) -> None:
+        """Go by ``limits`` from now on."""
         self._rate = limits.new_peers_rate
         self._burst = limits.new_peers_burst
-        self._users: OrderedDict[str, _Watched] = OrderedDict()
 
     @property
     def suspects(self) -> int:

@@ -21,9 +21,11 @@ from natwalk.stun import (
     indication,
 )
 from natwalk.turn.allocation import Relay
+from natwalk.turn.bandwidth import Meter
 from natwalk.turn.buckets import TokenBuckets
 from natwalk.turn.channel_data import HEADER_LENGTH, pack_header
 from natwalk.turn.guard import PeerGuard
+from natwalk.turn.newpeers import NewPeers
 from natwalk.turn.table import AllocationTable
 
 ICMP_TYPES: Final = {4: frozenset({3, 11}), 6: frozenset({1, 2, 3})}
@@ -35,10 +37,14 @@ ICMP_BURST: Final = 20.0
 _HEADER: Final = Struct("!HH")
 _PADS: Final = (b"", b"\0", b"\0\0", b"\0\0\0")
 _MAX_TO_CLIENT: Final = 65_000
+_OVER_LIMIT: Final = "over a limit of bandwidth or bytes"
 
 
 class DataPlane:
-    """Forwards what allocations, permissions and channels allow; drops the rest with a reason."""
+    """Forwards what allocations, permissions and channels allow; drops the rest with a reason.
+
+    ``meter`` limits bytes; None, the usual case, costs a comparison a packet.
+    """
 
     def __init__(
         self,
@@ -47,7 +53,10 @@ class DataPlane:
         transmits: Outbox[Transmit],
         drops: Drops,
         random_bytes: RandomBytes,
+        new_peers: NewPeers,
     ) -> None:
+        self.meter: Meter | None = None
+        self._new_peers = new_peers
         self._by_client = table.by_client
         self._by_relay = table.by_relay
         self._guard = guard
@@ -74,6 +83,9 @@ class DataPlane:
         if len(data) != length:
             self._drops.add("ChannelData shorter than it states")
             return
+        if self.meter is not None and not self.meter.allow(allocation.granted.account, length, now):
+            self._drops.add(_OVER_LIMIT)
+            return
         allocation.packets_to_peers += 1
         allocation.bytes_to_peers += length
         self._transmits.put(Transmit(data, channel.path))
@@ -95,6 +107,10 @@ class DataPlane:
             self._drops.add("Send to a peer that is refused")
         elif not allocation.permits(peer.host, now):
             self._drops.add("Send to a peer without permission")
+        elif not self._new_peers.allow(allocation.granted.account, peer, now):
+            self._drops.add("Send to one new peer too many")
+        elif self.meter is not None and not self.meter.allow(allocation.granted.account, len(data), now):
+            self._drops.add(_OVER_LIMIT)
         else:
             allocation.packets_to_peers += 1
             allocation.bytes_to_peers += len(data)
@@ -126,6 +142,9 @@ class DataPlane:
         else:
             attributes = ((XOR_PEER_ADDRESS, peer), (DATA, datagram))
             data = encode(indication(Method.DATA, self._random_bytes(12), *attributes))
+        if self.meter is not None and not self.meter.allow(allocation.granted.account, length, now):
+            self._drops.add(_OVER_LIMIT)
+            return
         allocation.packets_from_peers += 1
         allocation.bytes_from_peers += length
         self._transmits.put(Transmit(data, allocation.path))

@@ -14,6 +14,7 @@ MAX_UNKNOWN: Final = 128
 """Most types a 420 lists."""
 
 REASONS: Final = {
+    300: "Try Alternate",
     400: "Bad Request",
     403: "Forbidden",
     405: "Mobility Forbidden",

@@ -5,7 +5,10 @@ RFC 8656 over UDP, TCP, TLS and DTLS, TCP allocations (RFC 6062) and mobility (R
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from natwalk.core import (
@@ -35,14 +38,18 @@ from natwalk.stun import (
 from natwalk.turn.admission import Admission, Granted, Ignored, Refused
 from natwalk.turn.allocation import Allocation
 from natwalk.turn.allocator import Allocator
+from natwalk.turn.bandwidth import Meter
 from natwalk.turn.config import TurnConfig
 from natwalk.turn.connections import PeerConnections
 from natwalk.turn.control import METHODS, Control
 from natwalk.turn.guard import PeerGuard
 from natwalk.turn.mobility import Mobility
+from natwalk.turn.newpeers import NewPeers
 from natwalk.turn.relay import DataPlane
+from natwalk.turn.reload import Drain, check_changeable, cut_off
 from natwalk.turn.replies import Deferred, Failure, Later, Raw, Success
 from natwalk.turn.server_events import (
+    AllocationEnded,
     AllocationSummary,
     EndReason,
     RelayReleased,
@@ -59,7 +66,13 @@ _BINDING: Final = frozenset({b"\x00\x01", b"\x00\x11"})
 
 @dataclass(frozen=True, slots=True)
 class TurnStats:
-    """Sizes of a server's tables, for metrics."""
+    """Sizes of a server's tables and counters since it started, for metrics.
+
+    ``errors`` counts responses by code, challenges included; ``rate_limited`` counts requests that were not
+    even refused; ``throttled`` datagrams over a limit of bandwidth or bytes, and ``throttled_users`` whose
+    they were; ``peers_refused`` attempts to reach one new peer too many, and ``scanners`` whose they were.
+    Bytes and packets are relayed ones, both directions together; packets of TCP relays are not counted.
+    """
 
     allocations: int
     flows: int
@@ -68,6 +81,16 @@ class TurnStats:
     dropped: int
     connections: int = 0
     relay_ports: int = 0
+    by_transport: Mapping[Transport, int] = field(default_factory=lambda: MappingProxyType({}))
+    errors: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    rate_limited: int = 0
+    packets_relayed: int = 0
+    bytes_relayed: int = 0
+    throttled: int = 0
+    throttled_users: int = 0
+    peers_refused: int = 0
+    scanners: int = 0
+    draining: bool = False
 
 
 class TurnServer:
@@ -89,14 +112,28 @@ class TurnServer:
         self._guard = PeerGuard(
             config.policy, config.relay_addresses, config.port_range, table.by_relay, table.by_tcp_relay
         )
-        self._plane = DataPlane(table, self._guard, self._transmits, self.drops, random_bytes)
+        self._new_peers = new_peers = NewPeers(config.limits)
+        self._drain = Drain()
+        self._errors: Counter[int] = Counter()
+        self._packets_of_ended = self._bytes_of_ended = 0
+        self._plane = DataPlane(table, self._guard, self._transmits, self.drops, random_bytes, new_peers)
+        self._plane.meter = Meter.wanted(config.limits)
         self._admission = Admission(config, random_bytes=random_bytes)
         self._allocator = Allocator(config, table, self._events, random_bytes)
         self._mobility = Mobility(table, self._events, random_bytes)
         self._tcp = TcpRelays(
-            config, table, self._guard, self._connections, self._transmits, self.drops, random_bytes
+            config,
+            table,
+            self._guard,
+            self._connections,
+            self._transmits,
+            self.drops,
+            random_bytes,
+            new_peers,
         )
-        self._control = Control(config, table, self._guard, self._allocator, self._mobility, self._tcp)
+        self._control = Control(
+            config, table, self._guard, self._allocator, self._mobility, self._tcp, new_peers
+        )
         self._binding = BindingServer(software=config.software, random_bytes=random_bytes)
         self._binding.drops = self.drops
         self._by_relay = table.by_relay
@@ -110,9 +147,15 @@ class TurnServer:
     def add_own_endpoint(self, address: Address) -> None:
         """Refuse ``address`` as a peer, in running allocations too: an HTTP port, an interface's address."""
         self._guard.add_endpoint(address)
-        self._table.withdraw(lambda peer: self._guard.check(peer) is not None)
-        for answer in self._tcp.withdraw(lambda peer: self._guard.check_connect(peer) is not None):
-            self._answer(answer)
+        self._withdraw()
+
+    def set_own_endpoints(self, addresses: Iterable[Address]) -> None:
+        """Refuse ``addresses`` as peers instead of those named before: interfaces and back ends now.
+
+        Listeners and what :meth:`add_own_endpoint` named stay. Raises ValueError past 1024 endpoints.
+        """
+        self._guard.set_endpoints(addresses)
+        self._withdraw()
 
     def set_wall_offset(self, wall_minus_monotonic: float) -> None:
         """Unix time minus ``now``; until it is known, no TURN REST credential is valid."""
@@ -208,8 +251,48 @@ class TurnServer:
 
         Returns for how many seconds the driver must not read from either side.
         """
-        self._tcp.transferred(connection_id, to_peer, from_peer)
-        return 0.0
+        allocation = self._tcp.transferred(connection_id, to_peer, from_peer)
+        if self._plane.meter is None or allocation is None:
+            return 0.0
+        return self._plane.meter.debit(allocation.granted.account, to_peer + from_peer, now)
+
+    def reconfigure(self, config: TurnConfig, now: float) -> None:
+        """Go by ``config`` from now on: users, secrets, keys, policy, limits and the rest.
+
+        What the new policy denies is cut at once. Allocations end whose user is gone or has another password,
+        or whose secret or key is gone. Raises ValueError, having changed nothing, when ``config`` has another
+        realm, other relay addresses or another port range.
+        """
+        check_changeable(self.config, config)
+        old_limits, self.config = self.config.limits, config
+        self._admission.reconfigure(config)
+        self._guard.set_policy(config.policy)
+        for part in (self._allocator, self._control, self._tcp):
+            part.configure(config)
+        self._binding.set_software(config.software)
+        self._last_channel_byte = config.channel_max >> 8
+        if config.limits != old_limits:
+            self._new_peers.configure(config.limits)
+            meter, old_meter = Meter.wanted(config.limits), self._plane.meter
+            if meter is not None and old_meter is not None:
+                meter.inherit(old_meter)
+            self._plane.meter = meter
+        self._cut_off(lambda granted: not self._admission.still_grants(granted))
+        self._withdraw()
+
+    def disconnect(self, username: str, now: float) -> int:
+        """End every allocation of ``username``, the name sent or the account it stands for; how many.
+
+        It may come back unless its credentials are taken away with :meth:`reconfigure`.
+        """
+        return self._cut_off(lambda granted: username in (granted.username, granted.account))
+
+    def drain(self, now: float, alternate: Address | None = None) -> None:
+        """Take no new allocations; those there are live on, and are refreshed.
+
+        Who asks for one is sent to ``alternate`` (300, RFC 8489 §10) or told that there is no room (508).
+        """
+        self._drain.start(alternate)
 
     def close(self, now: float) -> None:
         """End every allocation; what waits for a socket is forgotten."""
@@ -233,6 +316,10 @@ class TurnServer:
         event = self._events.poll()
         if isinstance(event, RelayReleased):
             self._allocator.released(event.address)
+        elif isinstance(event, AllocationEnded):
+            counters = event.counters
+            self._packets_of_ended += counters.packets_to_peers + counters.packets_from_peers
+            self._bytes_of_ended += counters.bytes_to_peers + counters.bytes_from_peers
         return event
 
     def next_timeout(self) -> float | None:
@@ -242,7 +329,14 @@ class TurnServer:
 
     @property
     def stats(self) -> TurnStats:
-        """How much the server holds right now."""
+        """How much the server holds right now, and has done so far; goes through all allocations."""
+        packets, relayed = self._packets_of_ended, self._bytes_of_ended
+        transports: Counter[Transport] = Counter()
+        for allocation in self._table:
+            transports[allocation.path.transport] += 1
+            packets += allocation.packets_to_peers + allocation.packets_from_peers
+            relayed += allocation.bytes_to_peers + allocation.bytes_from_peers
+        meter = self._plane.meter
         return TurnStats(
             allocations=self._table.allocations,
             flows=self._table.flows,
@@ -251,7 +345,28 @@ class TurnServer:
             dropped=self.drops.total,
             connections=len(self._connections),
             relay_ports=self._allocator.ports_in_use,
+            by_transport=MappingProxyType(transports),
+            errors=MappingProxyType(self._errors + self._admission.refusals),
+            rate_limited=self._admission.unanswered,
+            packets_relayed=packets,
+            bytes_relayed=relayed,
+            throttled=0 if meter is None else meter.throttled,
+            throttled_users=0 if meter is None else meter.limited,
+            peers_refused=self._new_peers.throttled,
+            scanners=self._new_peers.suspects,
+            draining=self._drain.active,
         )
+
+    def _withdraw(self) -> None:
+        """Cut what the guard refuses now."""
+        guard = self._guard
+        self._table.withdraw(lambda peer: guard.check(peer) is not None)
+        self._table.withdraw_permissions(lambda host: guard.check_permission(Address(host, 0)) is not None)
+        for answer in self._tcp.withdraw(lambda peer: guard.check_connect(peer) is not None):
+            self._answer(answer)
+
+    def _cut_off(self, revoked: Callable[[Granted], bool]) -> int:
+        return cut_off(self._table, self._allocator, self._events, revoked)
 
     def _receive_stun(self, datagram: bytes, path: Path, now: float) -> None:
         try:
@@ -277,11 +392,25 @@ class TurnServer:
             case Refused():
                 self._transmits.put(Transmit(_refusal(request, verdict), path))
             case Granted():
-                reply = self._control.handle(request, path, verdict, allocation, now)
+                closed = self._closed_to(request, path, verdict, allocation, now)
+                reply = closed or self._control.handle(request, path, verdict, allocation, now)
                 if isinstance(reply, Raw):
                     self._transmits.put(Transmit(reply.data, path))
                 elif not isinstance(reply, Later):
                     self._answer(Deferred(request, path, verdict, reply))
+
+    def _closed_to(
+        self, request: Message, path: Path, granted: Granted, allocation: Allocation | None, now: float
+    ) -> Failure | None:
+        """Why the client may not have the new allocation it asks for, or None when that is to be seen."""
+        if request.method != Method.ALLOCATE or allocation is not None or self._allocator.waits(path):
+            return None
+        if (refusal := self._drain.refusal(path)) is not None:
+            return refusal
+        meter = self._plane.meter
+        if meter is not None and meter.exhausted(granted.account, now):
+            return Failure(486, "the bytes of a day are used up")
+        return None
 
     def _answer(self, answer: Deferred | None) -> None:
         if answer is None:
@@ -304,6 +433,7 @@ class TurnServer:
         if isinstance(reply, Success):
             message = success(request, *reply.attributes, *self._software())
         else:
+            self._errors[reply.code] += 1
             message = error(request, reply.code, reply.reason, *reply.attributes)
         return encode(message, integrity_key=granted.key, sha256=granted.sha256)
 

@@ -183,6 +183,13 @@ class AllocationTable:
             for channel in [ch for ch in allocation.channels.values() if denied(ch.peer)]:
                 self._forget_channel(allocation, channel)
 
+    def withdraw_permissions(self, denied: Callable[[str], bool]) -> None:
+        """Forget every permission for a host that is ``denied``."""
+        for allocation in self:
+            for host in [host for host in allocation.permissions if denied(host)]:
+                self._deadlines.cancel((_Expiry.PERMISSION, allocation, host))
+                self._forget_permission(allocation, host)
+
     def handle_timeout(self, now: float) -> None:
         """End what is due."""
         while due := self._deadlines.due(now):  # twice at most: an expired channel goes into quarantine

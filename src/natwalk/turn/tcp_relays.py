@@ -12,6 +12,7 @@ from natwalk.turn.allocation import Allocation
 from natwalk.turn.config import TurnConfig
 from natwalk.turn.connections import ConnectionState, PeerConnection, PeerConnections
 from natwalk.turn.guard import PeerGuard
+from natwalk.turn.newpeers import NewPeers
 from natwalk.turn.replies import Deferred, Failure, Later, Reply, Success, forbidden
 from natwalk.turn.table import AllocationTable
 
@@ -30,7 +31,9 @@ class TcpRelays:
         transmits: Outbox[Transmit],
         drops: Drops,
         random_bytes: RandomBytes,
+        new_peers: NewPeers,
     ) -> None:
+        self._new_peers = new_peers
         self._limits = config.limits
         self._table = table
         self._guard = guard
@@ -62,6 +65,8 @@ class TcpRelays:
             return forbidden(denial)
         if len(allocation.connections) >= self._limits.connections_per_allocation:
             return Failure(508, "too many connections")
+        if not self._new_peers.allow(allocation.granted.account, peer, now):
+            return Failure(508, "too many new peers")
         self._connections.connect(relay, peer, request, now)
         return Later()
 
