@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from natwalk.core import Address, Path, Transport
+from natwalk.core import Address, Transport
 from natwalk.stun import (
     ALTERNATE_SERVER,
     CHANNEL_NUMBER,
@@ -28,7 +28,6 @@ from natwalk.turn import (
     AllocationEnded,
     ClientReleased,
     ConnectionReleased,
-    ConnectWanted,
     EndReason,
     FlowRemoved,
     PeerPolicy,
@@ -44,21 +43,8 @@ OTHER = Address("198.51.100.66", 7000)
 CHANNEL = (CHANNEL_NUMBER, 0x4000)
 
 
-class TcpRaw(Raw):
-    """A client that comes over TCP."""
-
-    def say(self, data: bytes) -> list[bytes]:
-        inbox = self.world.raw[self.address]
-        inbox.clear()
-        self.world.server.receive(data, Path(LISTENER, self.address, Transport.TCP), self.world.now)
-        self.world.run()
-        return list(inbox)
-
-
-def tcp_client(world: World, port: int = 50900, username: str = "alice") -> TcpRaw:
-    world.server.add_listener(LISTENER, Transport.TCP)
-    raw = world.raw_client(port, username=username)
-    return TcpRaw(world, raw.address, username)
+def tcp_client(world: World, port: int = 50900) -> Raw:
+    return world.raw_client(port, transport=Transport.TCP)
 
 
 def bound(world: World, port: int = 50000, peer: Address = PEER, **options: Any) -> Raw:
@@ -78,10 +64,11 @@ def reaches(world: World, raw: Raw) -> tuple[bool, bool]:
     world.to_peers.clear()
     raw.say(pack_header(0x4000, 2) + b"hi")
     there = bool(world.to_peers)
-    world.raw[raw.address].clear()
     assert raw.relayed is not None
     world.from_peer(b"ho", raw.relayed)
-    return there, bool(world.raw[raw.address])
+    back = bool(world.raw[raw.address])
+    world.raw[raw.address].clear()
+    return there, back
 
 
 def test_same_configuration_changes_nothing() -> None:
@@ -128,22 +115,20 @@ def test_tcp_connections_that_the_new_policy_denies_are_cut_at_once() -> None:
     world = World(make_config(tcp_relays=True))
     raw = tcp_client(world)
     assert code_of(raw.signed(Method.ALLOCATE, (REQUESTED_TRANSPORT, 6))) == 0
-    assert raw.signed(Method.CONNECT, (XOR_PEER_ADDRESS, PEER)) is None
-    [wanted] = [e for e in world.server_events if isinstance(e, ConnectWanted)]
-    world.server.peer_connected(wanted.connection_id, world.now)
-    world.run()
-    [answer] = world.raw[raw.address]
-    assert decode(answer).get(CONNECTION_ID) == wanted.connection_id
-    raw.signed(Method.CONNECT, (XOR_PEER_ADDRESS, PEER.with_port(7001)))
-    world.raw[raw.address].clear()
+    assert raw.connect(PEER) is None
+    [connection_id] = world.connecting
+    world.answer_connect(connection_id)
+    [answer] = raw.inbox()
+    assert answer.get(CONNECTION_ID) == connection_id
+    assert raw.connect(PEER.with_port(7001)) is None
     world.server.reconfigure(
         make_config(tcp_relays=True, policy=PeerPolicy(allow=LAB, deny=["192.0.2.77"])), world.now
     )
     world.run()
     released = [e.connection_id for e in world.server_events if isinstance(e, ConnectionReleased)]
     assert len(released) == 2
-    assert [code_of(decode(data)) for data in world.raw[raw.address]] == [403]
-    assert code_of(raw.signed(Method.CONNECT, (XOR_PEER_ADDRESS, PEER))) == 403
+    assert [code_of(message) for message in raw.inbox()] == [403]
+    assert code_of(raw.connect(PEER)) == 403
 
 
 @pytest.mark.parametrize("alice", [{}, {"alice": "changed password"}])
@@ -204,7 +189,7 @@ def test_allocate_that_waits_for_its_socket_is_not_forgotten() -> None:
     assert server.stats.allocations == 0
     assert server.stats.relay_ports == 0
     assert world.relays == set()
-    assert world.raw[raw.address] == []
+    assert raw.inbox() == []
 
 
 @pytest.mark.parametrize(
@@ -267,14 +252,15 @@ def test_bandwidth_limits_come_and_go() -> None:
 def test_tcp_relays_are_told_to_pause() -> None:
     world = World(make_config(tcp_relays=True, limits=TurnLimits(bandwidth_per_user=10_000)))
     raw = tcp_client(world)
-    raw.signed(Method.ALLOCATE, (REQUESTED_TRANSPORT, 6))
-    raw.signed(Method.CONNECT, (XOR_PEER_ADDRESS, PEER))
-    [wanted] = [e for e in world.server_events if isinstance(e, ConnectWanted)]
-    world.server.peer_connected(wanted.connection_id, world.now)
-    assert world.server.transferred(wanted.connection_id, 30_000, 30_000, world.now) == 0.0
-    pause = world.server.transferred(wanted.connection_id, 10_000, 5_535, world.now)
+    world.accepting.add(PEER)
+    raw.allocate_tcp()
+    answer = raw.connect(PEER)
+    assert answer is not None
+    connection_id = answer.get(CONNECTION_ID) or 0
+    assert world.server.transferred(connection_id, 30_000, 30_000, world.now) == 0.0
+    pause = world.server.transferred(connection_id, 10_000, 5_535, world.now)
     assert pause == pytest.approx(1.0)
-    assert world.server.transferred(wanted.connection_id, 0, 0, world.now + pause) == 0.0
+    assert world.server.transferred(connection_id, 0, 0, world.now + pause) == 0.0
     assert world.server.stats.bytes_relayed == 75_535
 
 
@@ -312,8 +298,8 @@ def test_disconnected_client_over_tcp_loses_its_connection() -> None:
     assert code_of(raw.allocate()) == 0
     assert world.server.disconnect("alice", world.now) == 1
     world.run()
-    assert ClientReleased(Path(LISTENER, raw.address, Transport.TCP)) in world.server_events
-    world.server.client_closed(Path(LISTENER, raw.address, Transport.TCP), world.now)
+    assert ClientReleased(raw.path) in world.server_events
+    raw.close()
     assert ended(world) == [("alice", EndReason.DISCONNECTED)]
 
 
@@ -398,8 +384,8 @@ def test_scanner_is_throttled_on_every_path_and_counted() -> None:
     more = (XOR_PEER_ADDRESS, PEER.with_port(8002))
     assert code_of(raw.signed(Method.CHANNEL_BIND, (CHANNEL_NUMBER, 0x4001), more)) == 508
     tcp = tcp_client(world)
-    tcp.signed(Method.ALLOCATE, (REQUESTED_TRANSPORT, 6))
-    assert code_of(tcp.signed(Method.CONNECT, more)) == 508
+    tcp.allocate_tcp()
+    assert code_of(tcp.connect(PEER.with_port(8002))) == 508
     assert (world.server.stats.peers_refused, world.server.stats.scanners) == (3, 1)
     assert code_of(raw.signed(Method.CHANNEL_BIND, CHANNEL, last)) == 0
 
