@@ -73,9 +73,10 @@ def test_the_ready_line_is_the_documented_one_and_the_server_answers() -> None:
     with serving(*LOOPBACK) as (process, ready):
         assert list(ready) == ["event", "http", "stun", "turn"]
         assert ready["event"] == "ready"
-        [stun], [turn] = ready["stun"], ready["turn"]
+        [stun], [turn, turn_tcp] = ready["stun"], ready["turn"]
         assert stun.startswith("stun:127.0.0.1:")
         assert turn == f"turn{stun[4:]}?transport=udp"
+        assert turn_tcp.endswith("?transport=tcp")
         with urllib.request.urlopen(f"{ready['http']}/healthz", timeout=5) as answer:
             assert json.load(answer)["status"] == "ok"
         started = time.monotonic()

@@ -312,8 +312,8 @@ async def test_redirect_is_not_believed_when_unsigned(tmp_path: Path) -> None:
         running_coturn(tmp_path / "second") as second,
         running_coturn(tmp_path / "first", f"alternate-server={second}") as first,
     ):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.7):
+        with pytest.raises((TimeoutError, NatError)):
+            async with asyncio.timeout(1.0):
                 await TurnAllocation.allocate(first, USER, PASSWORD)
 
 

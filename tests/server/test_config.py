@@ -218,7 +218,6 @@ drain-seconds = 60
 [stun]
 port = 0
 alternate-address = "127.0.0.2"
-partner = "192.0.2.9"
 tls-port = 15349
 tcp = false
 [turn]
@@ -293,7 +292,7 @@ class TestEveryKey:
     def test_it_is_read(self, config: ServeConfig, tmp_path: Path) -> None:
         assert config.alternate == Address("192.0.2.7", 3478)
         assert config.drain_seconds == 60
-        assert (config.stun_alternate_address, config.stun_partner) == ("127.0.0.2", "192.0.2.9")
+        assert (config.stun_alternate_address, config.stun_partner) == ("127.0.0.2", None)
         assert (config.tls_port, config.stun_tcp) == (15349, False)
         assert (config.turn_tls, config.turn_dtls) == (True, False)
         assert config.streams == StreamLimits(100, 10, 5, 20)
@@ -369,6 +368,8 @@ class TestEveryKey:
             "turn.users",
             "turn.oauth-keys",
             "stun.alternate-port",
+            "stun.partner",
+            "stun.partner-secret-file",
         }
         rendezvous = {option.key for option in options() if option.key.startswith("rendezvous.")}
         assert {option.key for option in options()} - written - plain == rendezvous - {

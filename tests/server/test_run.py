@@ -112,7 +112,8 @@ class TestApi:
             assert first == f"stun:turn.example.net:{stun_port(ready)}"
             assert second.startswith("stun:turn.example.net:")
             assert second != first
-            assert turn["urls"] == [f"turn:turn.example.net:{stun_port(ready)}?transport=udp"]
+            assert turn["urls"][0] == f"turn:turn.example.net:{stun_port(ready)}?transport=udp"
+            assert [uri.rpartition("=")[2] for uri in turn["urls"]] == ["udp", "tcp"]
             assert turn["credentialType"] == "password"
             assert len(base64.b64decode(turn["credential"])) == 20
             assert int(turn["username"].partition(":")[0]) > 1_700_000_000

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natwalk.server.uris import host_of, hosts_for, stun_uris, turn_uris
+from natwalk.server.ports import Ports
+from natwalk.server.uris import host_of, hosts_for, stun_uris, stuns_uris, turn_uris
 
 
 @pytest.mark.parametrize(
@@ -67,5 +68,16 @@ def test_a_client_is_told_the_host_it_used(
 
 
 def test_the_uris() -> None:
-    assert stun_uris(["192.0.2.1", "2001:db8::1"], 9) == ["stun:192.0.2.1:9", "stun:[2001:db8::1]:9"]
-    assert turn_uris(["x.example"], 9) == ["turn:x.example:9?transport=udp"]
+    hosts = ["192.0.2.1", "2001:db8::1"]
+    assert stun_uris(hosts, 9, None) == ["stun:192.0.2.1:9", "stun:[2001:db8::1]:9"]
+    assert stuns_uris(["x.example"], 9) == ["stuns:x.example:9"]
+    assert stuns_uris(["x.example"], None) == []
+    assert turn_uris(["x.example"], Ports(9)) == ["turn:x.example:9?transport=udp"]
+    assert turn_uris(["x.example"], Ports(1, 2, tcp=3, tls=4, dtls=5, shared=6)) == [
+        "turn:x.example:1?transport=udp",
+        "turn:x.example:3?transport=tcp",
+        "turns:x.example:4?transport=tcp",
+        "turns:x.example:6?transport=tcp",
+        "turns:x.example:5?transport=udp",
+    ]
+    assert turn_uris(["2001:db8::1"], Ports(9)) == ["turn:[2001:db8::1]:9?transport=udp"]

@@ -152,6 +152,22 @@ class TurnServerDriver:
             for host in _interface_hosts(local.version):
                 self.core.add_own_endpoint(Address(host, local.port))
 
+    def reconfigure(self, config: TurnConfig) -> None:
+        """Go by ``config`` from now on (:meth:`~natwalk.turn.TurnServer.reconfigure`); raises ValueError."""
+        self.core.reconfigure(config, self._loop.time())
+        self._flush()
+
+    def disconnect(self, username: str) -> int:
+        """End every allocation of ``username``; how many those were."""
+        ended = self.core.disconnect(username, self._loop.time())
+        self._flush()
+        return ended
+
+    def drain(self, alternate: Address | None = None) -> None:
+        """Grant no new allocations; clients that ask are sent to ``alternate``, if there is one."""
+        self.core.drain(self._loop.time(), alternate)
+        self._flush()
+
     def close(self) -> None:
         """End every allocation and close every socket; harmless when repeated."""
         if self._closed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from natwalk.server.config import Flags, ServeConfig
+    from natwalk.server.log import ServerLog
     from natwalk.server.run import Ready
 
 _UNAVAILABLE: Final = 69
@@ -124,7 +125,7 @@ def serve(
     if check_config:
         click.echo("natwalk serve: the configuration is good", err=True)
         return
-    sys.exit(_run(loaded, as_json=as_json))
+    sys.exit(_run(loaded, config, flags, as_json=as_json))
 
 
 def _load(path: Path | None, flags: Flags) -> ServeConfig:
@@ -141,52 +142,61 @@ def _load(path: Path | None, flags: Flags) -> ServeConfig:
 _INSTALL: Final = "run: pip install 'natwalk[server]'"
 
 
-def _run(config: ServeConfig, *, as_json: bool) -> int:
+def _run(config: ServeConfig, path: Path | None, flags: Flags, *, as_json: bool) -> int:
     from natwalk.server import ConfigError, StartError
 
     try:
-        return asyncio.run(_serve(config, as_json=as_json))
+        return asyncio.run(_serve(config, path, flags, as_json=as_json))
     except ConfigError as error:
         _fail(_BAD_CONFIGURATION, str(error), error.hint)
     except StartError as error:
         _fail(_UNAVAILABLE, str(error), error.hint)
 
 
-async def _serve(config: ServeConfig, *, as_json: bool) -> int:
+async def _serve(config: ServeConfig, path: Path | None, flags: Flags, *, as_json: bool) -> int:
     try:
         from natwalk.server import run
+        from natwalk.server.lines import LineWriter
+        from natwalk.server.log import ServerLog
+        from natwalk.server.systemd import Notifier, activated_sockets
     except ImportError as error:
         _fail(_BAD_CONFIGURATION, f"the server's parts are not installed ({error.name})", _INSTALL)
 
-    _log_to_stderr()
-    stop = asyncio.Event()
-    received: list[int] = []
-
-    def on_signal(number: int) -> None:
-        received.append(number)
-        stop.set()
-
+    generated = config.auth_secret if config.generated_secret else None
+    lines = LineWriter(2)
+    log = ServerLog(lines, config.log, config.secrets)
+    _listen_to_libraries(log)
+    orders: asyncio.Queue[run.Order] = asyncio.Queue()
+    interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+    for number, order in (
+        (signal.SIGHUP, run.Order.RELOAD),
+        (signal.SIGUSR1, run.Order.DRAIN),
+        (signal.SIGTERM, run.Order.FINISH),
+    ):
+        loop.add_signal_handler(number, orders.put_nowait, order)
+    loop.add_signal_handler(signal.SIGINT, interrupted.set)
+    try:
+        await run.serve(
+            config,
+            interrupted,
+            lambda ready: _announce(ready, as_json=as_json),
+            log=log,
+            orders=orders,
+            load=lambda: _load_again(path, flags, generated),
+            notifier=Notifier(os.environ, os.getpid()),
+            given=activated_sockets(os.environ, os.getpid()),
+            lines_dropped=lines.unsaid,
+        )
+    finally:
+        lines.close()
+    return _INTERRUPTED if interrupted.is_set() else 0
 
-    def on_ready(ready: Ready) -> None:
-        _settle_garbage()
-        _announce(ready, as_json=as_json)
 
-    await run.serve(config, stop, on_ready)
-    return _INTERRUPTED if signal.SIGINT in received else 0
+def _load_again(path: Path | None, flags: Flags, generated: str | None) -> ServeConfig:
+    from natwalk.server import load
 
-
-def _settle_garbage() -> None:
-    """Leave what start-up made out of garbage collection, and look for cycles less often.
-
-    Every allocation is dozens of objects that stay, so that with Python's defaults a tenth of a busy
-    server's time would go into walks over what is no garbage.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
+    return load(path, flags, os.environ, generated=generated)
 
 
 def _announce(ready: Ready, *, as_json: bool) -> None:
@@ -194,37 +204,31 @@ def _announce(ready: Ready, *, as_json: bool) -> None:
         line = {"event": "ready", "http": ready.http, "stun": list(ready.stun), "turn": list(ready.turn)}
         click.echo(json.dumps(line, separators=(",", ":")))
     relays = ", ".join(ready.relays) or "none: this machine has no address to relay from"
-    click.echo(
+    text = (
         f"natwalk serve: ready\n"
         f"  HTTP and rendezvous  {ready.http}\n"
-        f"  STUN                 {'  '.join(ready.stun)}\n"
-        f"  TURN                 {'  '.join(ready.turn) or 'off'}\n"
+        f"  STUN                 {_column(ready.stun)}\n"
+        f"  TURN                 {_column(ready.turn) or 'off'}\n"
         f"  relays from          {relays}\n"
         f"\n"
         f"Send a file through it:  natwalk send FILE --server {ready.http}\n"
-        f"Stop with Ctrl-C.",
-        err=True,
+        f"Stop with Ctrl-C."
     )
+    with contextlib.suppress(OSError):  # nobody reads stderr: the server serves all the same
+        click.echo(text, err=True)
 
 
-def _log_to_stderr() -> None:
-    """Everything that is logged is for people and goes to stderr, warnings and worse."""
+def _column(uris: tuple[str, ...]) -> str:
+    return ("\n" + 23 * " ").join(uris)
+
+
+def _listen_to_libraries(log: ServerLog) -> None:
+    """Whatever libraries log goes into the server's own log: warnings and worse, tracebacks included."""
     import logging
 
-    import structlog
+    from natwalk.server.log import StandardLogs
 
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(handlers=[StandardLogs(log)], level=logging.WARNING)
 
 
 def _fail(code: int, message: str, hint: str) -> NoReturn:

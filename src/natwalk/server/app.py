@@ -1,4 +1,4 @@
-"""The HTTP API: ``/v1/ice-servers``, ``/v1/rendezvous`` (WebSocket) and ``/healthz``; nothing else."""
+"""The HTTP API: ICE servers, rendezvous (WebSocket) and health; metrics and admin for the operator."""
 
 from __future__ import annotations
 
@@ -6,56 +6,58 @@ import asyncio
 import hmac
 import secrets
 import time
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 from litestar import Litestar, Request, Response, WebSocket, get, websocket
 from litestar.datastructures import State
 from litestar.exceptions import WebSocketDisconnect
+from litestar.types import ControllerRouterHandler
 
 from natwalk import __version__
-from natwalk.aio.turn_server import TurnServerDriver
-from natwalk.core import IPAddress
-from natwalk.rendezvous.limits import SourceRates, source_of
-from natwalk.server.config import ServeConfig
-from natwalk.server.hub import HubConnection, RendezvousHub
-from natwalk.server.uris import host_of, hosts_for, stun_uris, turn_uris
+from natwalk.rendezvous.limits import source_of
+from natwalk.server.access import client_of, is_near
+from natwalk.server.admin import ADMIN_HANDLERS
+from natwalk.server.hub import HubConnection
+from natwalk.server.metrics import CONTENT_TYPE, Metrics
+from natwalk.server.state import Services
+from natwalk.server.uris import host_of, hosts_for, stun_uris, stuns_uris, turn_uris
 from natwalk.turn import rest_credentials
 
 CREDENTIAL_TTL: Final = 3600
 """Seconds for which TURN credentials are given out."""
-_REQUESTS_PER_MINUTE: Final = 60
 _USERS_PER_SOURCE: Final = 4
-_SOURCES: Final = 16_384
 _NORMAL, _POLICY, _UNSUPPORTED = 1000, 1008, 1003
-
-
-@dataclass(slots=True)
-class Services:
-    """What the handlers work with."""
-
-    config: ServeConfig
-    turn: TurnServerDriver
-    hub: RendezvousHub
-    stun_port: int
-    stun_alternate_port: int | None = None
-    rates: SourceRates[str] = field(
-        default_factory=lambda: SourceRates({"ice-servers": _REQUESTS_PER_MINUTE}, _SOURCES)
-    )
-    user_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    started: float = field(default_factory=time.monotonic)
+_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 def create_app(services: Services) -> Litestar:
-    """The ASGI application over ``services``."""
+    """The ASGI application over ``services`` that everyone can reach."""
+    handlers: list[ControllerRouterHandler] = [ice_servers, healthz, readyz, rendezvous]
+    if services.config.metrics.listen is None:
+        handlers.append(metrics)
+    if services.config.admin.token is not None:
+        handlers += ADMIN_HANDLERS
+    return _app(services, handlers)
+
+
+def create_metrics_app(services: Services) -> Litestar:
+    """The application of a listener for metrics alone; health is there, too."""
+    return _app(services, [metrics, healthz, readyz])
+
+
+def create_admin_app(services: Services) -> Litestar:
+    """The application of the operator's socket, whose permissions say who may use it."""
+    return _app(services, [*ADMIN_HANDLERS, metrics, healthz, readyz], trusted=True)
+
+
+def _app(services: Services, handlers: list[ControllerRouterHandler], *, trusted: bool = False) -> Litestar:
     return Litestar(
-        [ice_servers, healthz, rendezvous],
-        state=State({"services": services}),
+        handlers,
+        state=State({"services": services, "metrics": Metrics(services), "trusted": trusted}),
         openapi_config=None,
         logging_config=None,
-        request_max_body_size=1024,
+        request_max_body_size=4096,
     )
 
 
@@ -63,13 +65,13 @@ def create_app(services: Services) -> Litestar:
 async def ice_servers(request: Request[None, None, State]) -> Response[dict[str, object]]:
     """STUN and TURN servers in the W3C shape, with credentials good for an hour."""
     services: Services = request.app.state.services
-    source = source_of(_client(request.scope.get("client")))
+    source = source_of(client_of(request.scope))
     wait = services.rates.take(source, "ice-servers", asyncio.get_running_loop().time())
     if wait:
         return Response(
             {"error": "too many requests"}, status_code=429, headers={"Retry-After": str(int(wait) + 1)}
         )
-    config = services.config
+    config, ports = services.config, services.ports
     server = request.scope.get("server")
     hosts = hosts_for(
         request.headers.get("host"), server[0] if server else None, config.public_host, config.listen
@@ -77,37 +79,53 @@ async def ice_servers(request: Request[None, None, State]) -> Response[dict[str,
     username, password = rest_credentials(
         config.auth_secret, time.time(), CREDENTIAL_TTL, _user(services, source)
     )
-    alternate = services.stun_alternate_port
-    stun = stun_uris(hosts, services.stun_port) + (stun_uris(hosts, alternate) if alternate else [])
+    stun = stun_uris(hosts, ports.stun, ports.alternate) + stuns_uris(hosts, ports.tls)
     servers: list[dict[str, object]] = [{"urls": stun}]
-    if config.turn.relay_addresses:
+    if config.turn.relay_addresses and not services.health.draining:
         servers.append(
             {
-                "urls": turn_uris(hosts, services.stun_port),
+                "urls": turn_uris(hosts, ports),
                 "username": username,
                 "credential": password,
                 "credentialType": "password",
             }
         )
-    return Response({"iceServers": servers, "ttl": CREDENTIAL_TTL}, headers={"Cache-Control": "no-store"})
+    return Response({"iceServers": servers, "ttl": CREDENTIAL_TTL}, headers=_NO_STORE)
 
 
 @get("/healthz")
 async def healthz(request: Request[None, None, State]) -> Response[dict[str, object]]:
-    """Whether the server serves, since when, and how busy it is."""
+    """Whether the server serves, since when, and how busy it is; 200 while it drains, too."""
     services: Services = request.app.state.services
-    stats = services.turn.stats
     return Response(
         {
-            "status": "ok",
+            "status": "draining" if services.health.draining else "ok",
             "version": __version__,
-            "uptime_seconds": round(time.monotonic() - services.started, 1),
-            "turn_allocations": stats.allocations,
+            "uptime_seconds": round(time.monotonic() - services.health.started, 1),
+            "turn_allocations": services.turn.stats.allocations,
             "rendezvous_connections": services.hub.core.connections,
             "rendezvous_mailboxes": services.hub.core.mailboxes,
         },
-        headers={"Cache-Control": "no-store"},
+        headers=_NO_STORE,
     )
+
+
+@get("/readyz")
+async def readyz(request: Request[None, None, State]) -> Response[dict[str, object]]:
+    """Whether new clients should be sent here: 200, or 503 while the server drains."""
+    draining = request.app.state.services.health.draining
+    status = {"status": "draining" if draining else "ready"}
+    return Response(dict(status), status_code=503 if draining else 200, headers=_NO_STORE)
+
+
+@get("/metrics")
+async def metrics(request: Request[None, None, State]) -> Response[bytes]:
+    """The metrics for Prometheus; 404 for whoever is not allowed, as if there were none."""
+    services: Services = request.app.state.services
+    allowed = services.config.metrics.allow
+    if not request.app.state.trusted and not is_near(request.scope, request.headers, allowed):
+        return Response(b"", status_code=404)
+    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE, headers=_NO_STORE)
 
 
 @websocket("/v1/rendezvous")
@@ -119,7 +137,7 @@ async def rendezvous(socket: WebSocket[None, None, State]) -> None:
         await socket.close(_POLICY, "no pages of other sites")
         return
     await socket.accept()
-    connection = services.hub.attach(_client(socket.scope.get("client")))
+    connection = services.hub.attach(client_of(socket.scope))
     writer = asyncio.create_task(_write(socket, connection))
     try:
         while True:
@@ -144,11 +162,6 @@ async def _write(socket: WebSocket[None, None, State], connection: HubConnection
         await socket.send_text(frame)
     code = _UNSUPPORTED if connection.closed == "binary frame" else _NORMAL
     await socket.close(code, (connection.closed or "")[:100])
-
-
-def _client(client: tuple[str, int] | None) -> IPAddress:
-    """Whom a connection counts as; all that the kernel does not name count as one."""
-    return IPv4Address(0) if client is None else ip_address(client[0].partition("%")[0])
 
 
 def _user(services: Services, source: str) -> str:

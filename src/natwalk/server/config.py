@@ -73,6 +73,7 @@ class ServeConfig:
     """A second address of this machine, for behaviour discovery (RFC 5780 §6)."""
     stun_partner: str | None = None
     """The address of another machine that answers as the second address would."""
+    stun_partner_secret: bytes = field(default=b"", repr=False)
     stun_tcp: bool = True
     tls_port: int | None = None
     """The port of TURN over TLS (TCP) and DTLS (UDP); None when there is no certificate."""
@@ -102,7 +103,8 @@ class ServeConfig:
     def secrets(self) -> tuple[str, ...]:
         """Every secret text, for whoever must keep them out of what is written."""
         token = () if self.admin.token is None else (self.admin.token,)
-        return (*self.turn.auth_secrets, *self.turn.users.values(), *token)
+        partner = (self.stun_partner_secret.decode(),) if self.stun_partner_secret else ()
+        return (*self.turn.auth_secrets, *self.turn.users.values(), *token, *partner)
 
 
 def load(
@@ -140,7 +142,8 @@ def _build(
         None if document.admin.socket is None else folder / document.admin.socket,
         None if token_file is None else read_secret(token_file, "admin.token-file"),
     )
-    more = [] if token_file is None else [token_file]
+    partner_secret, partner_files = _partner_secret(stun, folder)
+    more = [*partner_files, *([] if token_file is None else [token_file])]
     more += [] if tls is None else [tls.cert, tls.key]
     limits = document.streams
     return ServeConfig(
@@ -150,6 +153,7 @@ def _build(
         stun_alternate_port=_alternate_port(stun),
         stun_alternate_address=_address("stun.alternate-address", stun.alternate_address, where),
         stun_partner=_address("stun.partner", stun.partner, where),
+        stun_partner_secret=partner_secret,
         stun_tcp=stun.tcp,
         tls_port=_tls_port(stun) if tls is not None else None,
         turn_tls=document.turn.tls and tls is not None,
@@ -179,6 +183,24 @@ def _has_secret_file(document: Document) -> bool:
     turn = document.turn
     named = turn.auth_secret_file is not None or bool(turn.auth_secret_files)
     return named or document.server.state_dir is not None
+
+
+def _partner_secret(section: StunSection, folder: Path) -> tuple[bytes, list[Path]]:
+    """The secret shared with the partner, and its file."""
+    if section.alternate_address is not None and section.partner is not None:
+        raise ConfigError(
+            "stun.alternate-address and stun.partner are both set",
+            "keep alternate-address when the second address is this machine's, else partner",
+        )
+    if section.partner is None:
+        return b"", []
+    if section.partner_secret_file is None:
+        raise ConfigError(
+            f"stun.partner is {section.partner!r}, and there is no stun.partner-secret-file",
+            "put the same secret into a file on both machines, and name it",
+        )
+    path = folder / section.partner_secret_file
+    return read_secret(path, "stun.partner-secret-file").encode(), [path]
 
 
 def _alternate_port(section: StunSection) -> int | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import socket
 from collections.abc import Generator
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -63,10 +66,44 @@ class HttpServer(uvicorn.Server):
         """Leave signals to whoever runs the event loop."""
         yield
 
+    def protocol(self) -> asyncio.Protocol:
+        """A fresh protocol of this server, for a connection that somebody else accepted."""
+        return _HttpConnection(self.config, self.server_state, self.lifespan.state)
+
+    def reload_certificate(self, tls: Tls) -> None:
+        """Use the files of ``tls`` for connections from now on; those there are go on. Raises OSError."""
+        if self.config.ssl is not None:
+            self.config.ssl.load_cert_chain(tls.cert, tls.key)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections on ``sockets``."""
         await super().startup(sockets)
         self.ready.set()
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A listening socket at ``path`` that only this user may connect to, in place of a dead one. OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            _check_dead(path)
+            path.unlink()
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        sock.bind(str(fresh))
+        fresh.chmod(0o600)
+        fresh.rename(path)  # nobody can connect before the permissions are right
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check_dead(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def bind(host: str, port: int) -> socket.socket:

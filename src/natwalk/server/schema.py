@@ -40,6 +40,7 @@ class StunSection(Section, frozen=True):
     alternate_port: Port | None = None
     alternate_address: Text | None = None
     partner: Text | None = None
+    partner_secret_file: Text | None = None
     tls_port: Port | None = None
     tcp: bool = True
 

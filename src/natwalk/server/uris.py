@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from natwalk.core import reach
+from natwalk.server.ports import Ports
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(?::[0-9]{1,5})?")
 
@@ -55,11 +56,30 @@ def hosts_for(
     return [str(used)] if public or other is None else [str(used), str(other)]
 
 
-def stun_uris(hosts: Iterable[str], port: int) -> list[str]:
-    """``stun:`` URIs (RFC 7064 §3.1)."""
-    return [f"stun:{bracketed(host)}:{port}" for host in hosts]
+def stun_uris(hosts: Iterable[str], *ports: int | None) -> list[str]:
+    """``stun:`` URIs (RFC 7064 §3.1) of the ports that are not None."""
+    names = list(hosts)
+    return [f"stun:{bracketed(host)}:{port}" for port in ports if port for host in names]
 
 
-def turn_uris(hosts: Iterable[str], port: int) -> list[str]:
-    """``turn:`` URIs over UDP (RFC 7065 §3.1)."""
-    return [f"turn:{bracketed(host)}:{port}?transport=udp" for host in hosts]
+def stuns_uris(hosts: Iterable[str], port: int | None) -> list[str]:
+    """``stuns:`` URIs (RFC 7064 §3.1) of the TLS port, if there is one."""
+    return [f"stuns:{bracketed(host)}:{port}" for host in hosts if port]
+
+
+def turn_uris(hosts: Iterable[str], ports: Ports) -> list[str]:
+    """``turn:`` and ``turns:`` URIs (RFC 7065 §3.1), the cheapest for both sides first."""
+    names = list(hosts)
+    served = (
+        ("turn", ports.stun, "udp"),
+        ("turn", ports.tcp, "tcp"),
+        ("turns", ports.tls, "tcp"),
+        ("turns", ports.shared, "tcp"),
+        ("turns", ports.dtls, "udp"),
+    )
+    return [
+        f"{scheme}:{bracketed(host)}:{port}?transport={transport}"
+        for scheme, port, transport in served
+        if port
+        for host in names
+    ]

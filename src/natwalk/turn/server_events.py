@@ -147,6 +147,7 @@ class AllocationEnded:
     reason: EndReason
     counters: Counters
     transport: Transport = Transport.UDP
+    relay_transport: Transport = Transport.UDP
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,7 @@ class AllocationTable:
                 reason,
                 allocation.counters,
                 allocation.path.transport,
+                allocation.transport,
             )
         )
 
