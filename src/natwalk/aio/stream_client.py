@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from natwalk.aio.byte_stream import ByteStream
+from natwalk.aio.client_watch import ClientWatch
 from natwalk.aio.stream_transport import hand_over
 from natwalk.aio.tcp import TcpStream
 from natwalk.aio.tls import ALPN_STUN, ALPN_TURN, TlsStream
@@ -55,7 +55,6 @@ class StreamClient:
         self._listener = listener
         self._server = server
         self._hooks = hooks
-        self._loop = asyncio.get_running_loop()
         self._limits = server.limits
         self._tcp = TcpStream(sock, self, write_timeout=self._limits.write_timeout)
         self._stream: ByteStream = self._tcp
@@ -65,8 +64,7 @@ class StreamClient:
         self._path: Path | None = None
         self._served = False
         self._detached = False
-        self._last_message = 0.0
-        self._deadline = self._loop.call_later(self._limits.first_message_timeout, self._first_is_late)
+        self._watch = ClientWatch(self._limits, close=self._refuse, may_be_idle=self._has_allocation)
 
     def start(self) -> None:
         """Begin with whatever the listener expects."""
@@ -98,7 +96,7 @@ class StreamClient:
 
         It still counts as a connection: whoever takes it calls :meth:`finish` when it is lost.
         """
-        self._deadline.cancel()
+        self._watch.cancel()
         self._detached = True
         return self._stream, self._framer.rest()
 
@@ -126,7 +124,7 @@ class StreamClient:
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the connection and tell the server, when it knew it."""
-        self._deadline.cancel()
+        self._watch.cancel()
         if error is not None:
             self._server.drops.add(f"a client's connection: {type(error).__name__}")
         path = self._path
@@ -176,15 +174,13 @@ class StreamClient:
             hand_over(stream, on_other(), data, remote=self._path.remote, on_lost=self.finish)
 
     def _take_messages(self, data: bytes) -> None:
-        self._last_message = self._loop.time()
         try:
             for message in self._framer.feed(data):
-                if not self._served:
-                    self._served = True
-                    self._watch_idleness(self._limits.idle_timeout)
                 path = self._path
                 if path is None or self._detached or self._stream.closing:
                     return  # closed or given away by the message before
+                self._served = True
+                self._watch.message_received()
                 self._hooks.message_received(message, path)
         except MalformedMessage:
             self._refuse("a stream of something else")
@@ -193,21 +189,5 @@ class StreamClient:
         self._server.drops.add(reason)
         self._stream.abort()
 
-    # Deadlines.
-
-    def _first_is_late(self) -> None:
-        self._refuse("no message in time")
-
-    def _watch_idleness(self, delay: float) -> None:
-        self._deadline.cancel()
-        self._deadline = self._loop.call_later(delay, self._check_idleness)
-
-    def _check_idleness(self) -> None:
-        assert self._path is not None
-        idle = self._limits.idle_timeout
-        left = self._last_message + idle - self._loop.time()
-        if left > 0 or self._hooks.has_allocation(self._path):
-            self._watch_idleness(left if left > 0 else idle)
-        else:
-            self._server.drops.add("idle without an allocation")
-            self._stream.close()
+    def _has_allocation(self) -> bool:
+        return self._path is not None and self._hooks.has_allocation(self._path)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from ipaddress import ip_address
 from types import TracebackType
+from typing import TYPE_CHECKING, Final
 
 import ifaddr
 
+from natwalk.aio.dtls_records import FIRST_BYTES as DTLS_FIRST_BYTES
 from natwalk.aio.flushing import armed
 from natwalk.aio.readers import EpollReaders
 from natwalk.aio.server_socket import ServerSocket
@@ -34,9 +36,13 @@ from natwalk.turn import (
     TurnStats,
 )
 
+if TYPE_CHECKING:
+    from natwalk.aio.dtls import DtlsServer
+
 _Batch = list[tuple[bytes, Address]]
 
-_INTERFACES_EVERY = 30.0
+_INTERFACES_EVERY: Final = 30.0
+_NEED_TLS: Final = frozenset({Transport.TLS, Transport.DTLS})
 
 
 class TurnServerDriver:
@@ -61,7 +67,8 @@ class TurnServerDriver:
         self._readers = EpollReaders(self._loop, self._flush)
         self._listeners: list[Address] = []
         self._wildcards: list[Address] = []
-        limits = limits or ClientLimits()
+        self._limits = limits = limits or ClientLimits()
+        self._dtls: DtlsServer | None = None
         self._streams = StreamServer(self, limits, self.drops)
         self._tcp = TcpRelays(self, self.drops, write_timeout=limits.write_timeout)
         self._flushing = False
@@ -104,8 +111,8 @@ class TurnServerDriver:
 
     @property
     def connections(self) -> int:
-        """How many TCP and TLS connections there are."""
-        return self._streams.connections
+        """How many TCP and TLS connections and DTLS associations there are."""
+        return self._streams.connections + (0 if self._dtls is None else len(self._dtls))
 
     def add_listener(
         self,
@@ -118,22 +125,24 @@ class TurnServerDriver:
     ) -> Address:
         """Serve on ``address`` over ``transport`` too; returns it with the real port.
 
-        ``tls`` is needed for TLS. Connections from the networks ``proxy_from`` must begin with a
+        ``tls`` is needed for TLS and DTLS; a UDP listener with it takes both plain datagrams and DTLS, told
+        apart by the first byte (RFC 7983). Connections from the networks ``proxy_from`` must begin with a
         PROXY protocol header, which says who the client is. ``on_other`` makes the protocol for connections
         of a shared port that carry something else than STUN and TURN. Raises OSError when the address
         cannot be bound and ValueError when the arguments do not fit together.
         """
-        if (tls is not None) != (transport is Transport.TLS):
+        if (transport is Transport.TCP and tls) or (transport in _NEED_TLS and not tls):
             raise ValueError(f"a listener for {transport} with{'' if tls else 'out'} a certificate")
         if transport.is_stream:
             local = self._streams.listen(
                 address, transport, tls=tls, proxy_from=proxy_from, on_other=on_other
             )
-        elif transport is Transport.UDP:
-            local = self._open_listener(address)
-            self._listeners.append(local)
         else:
-            raise ValueError(f"no listener for {transport}")
+            local = self._open_listener(address, tls)
+            if transport is Transport.UDP:
+                self._listeners.append(local)
+            if tls is not None:
+                self.core.add_listener(local, Transport.DTLS)
         self.core.add_listener(local, transport)
         if ip_address(local.host).is_unspecified:
             self._wildcards.append(local)
@@ -178,6 +187,8 @@ class TurnServerDriver:
         for timer in (self._timer, self._interfaces_timer):
             if timer is not None:
                 timer.cancel()
+        if self._dtls is not None:
+            self._dtls.close()
         self._tcp.close()
         self._streams.close()
         for sock in self._sockets.values():
@@ -247,15 +258,24 @@ class TurnServerDriver:
 
     # Datagrams and time.
 
-    def _open_listener(self, address: Address) -> Address:
+    def _open_listener(self, address: Address, tls: ServerTls | None) -> Address:
         # The path's local address is known only once the socket is bound.
         bound: list[Address] = []
-        sock = ServerSocket.listener(
-            address, lambda batch: self._on_datagrams(bound[0], batch), self._readers
-        )
+        take = self._on_datagrams if tls is None else self._on_mixed_datagrams
+        sock = ServerSocket.listener(address, lambda batch: take(bound[0], batch), self._readers)
         bound.append(sock.local)
         self._sockets[sock.local] = sock
+        if tls is not None:
+            self._dtls_server().listen(sock.local, tls, sock.send_many)
         return sock.local
+
+    def _dtls_server(self) -> DtlsServer:
+        """The DTLS part, made when the first listener needs it: it costs an import of pyOpenSSL."""
+        if self._dtls is None:
+            from natwalk.aio.dtls import DtlsServer
+
+            self._dtls = DtlsServer(self, self._limits, self.drops)
+        return self._dtls
 
     def _on_icmp(self, relay: Address, peer: Address, error: IcmpError) -> None:
         self.core.icmp_received(relay, peer, error, self._loop.time())
@@ -266,6 +286,16 @@ class TurnServerDriver:
         receive = self.core.receive
         for data, remote in batch:
             receive(data, Path(local, remote), now)
+
+    def _on_mixed_datagrams(self, local: Address, batch: _Batch) -> None:
+        assert self._dtls is not None
+        plain: _Batch = []
+        for data, remote in batch:
+            if data and data[0] in DTLS_FIRST_BYTES:
+                self._dtls.receive(data, Path(local, remote, Transport.DTLS))
+            else:
+                plain.append((data, remote))
+        self._on_datagrams(local, plain)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -300,7 +330,7 @@ class TurnServerDriver:
             while (out := poll()) is not None and out.path == path and not out.dont_fragment:
                 run.append(out.data)
             if path.transport is not Transport.UDP:
-                self._streams.send(run, path)
+                self._send_to_client(run, path)
                 continue
             sock = self._sockets.get(path.local)
             if sock is None:
@@ -312,6 +342,19 @@ class TurnServerDriver:
                 sock.send(run[0], path.remote)
             elif run:
                 sock.send_many(run, path.remote)
+
+    def _send_to_client(self, run: list[bytes], path: Path) -> None:
+        if path.transport.is_stream:
+            self._streams.send(run, path)
+        elif self._dtls is not None:
+            self._dtls.send(run, path)
+
+    def _close_client(self, path: Path) -> None:
+        if not path.transport.is_stream:
+            if self._dtls is not None:
+                self._dtls.close_client(path)
+        elif (client := self._streams.client(path)) is not None:
+            client.close()
 
     def _take(self, event: TurnServerEvent) -> None:
         match event:
@@ -328,8 +371,7 @@ class TurnServerDriver:
             case ConnectionReleased(connection_id):
                 self._tcp.release(connection_id)
             case ClientReleased(path):
-                if (client := self._streams.client(path)) is not None:
-                    client.close()
+                self._close_client(path)
         if self._on_event is not None:
             self._on_event(event)
 
