@@ -109,7 +109,8 @@ class World:
     def client(self, port: int = 40000, *, host: str = "198.51.100.7", **options: Any) -> TurnClient:
         """A TurnClient of the world, at ``host:port``."""
         username = options.pop("username", "alice")
-        credentials = PasswordCredentials(username, options.pop("password", USERS.get(username, "?")))
+        password = options.pop("password", USERS.get(username, "?"))
+        credentials = options.pop("credentials", None) or PasswordCredentials(username, password)
         local = Address(host, port)
         transport = options.pop("transport", Transport.UDP)
         self.listen(transport)

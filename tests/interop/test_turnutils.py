@@ -12,7 +12,7 @@ import pytest
 
 from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address
-from natwalk.turn import AllocationEnded, PeerPolicy, TurnConfig, TurnServerEvent
+from natwalk.turn import AllocationEnded, OAuthKey, PeerPolicy, TurnConfig, TurnServerEvent
 
 pytestmark = [
     pytest.mark.coturn,
@@ -66,6 +66,30 @@ async def server() -> AsyncIterator[Server]:
     listen = [Address("127.0.0.1", 0)]
     async with await TurnServerDriver.start(config, listen, on_event=server.events.append) as server.driver:
         yield server
+
+
+@pytest.mark.parametrize("options", [("-y", "-c"), ("-y", "-c", "-s")], ids=" ".join)
+async def test_tokens_of_a_third_party(options: tuple[str, ...]) -> None:
+    """``-J``: RFC 7635 with coturn's three test keys, another of them for every request."""
+    server = Server()
+    config = TurnConfig(
+        realm="natwalk.test",
+        oauth_keys=(
+            OAuthKey("north", b"01234567890123456789012345678901"),
+            OAuthKey("union", b"1234567890123456"),
+            OAuthKey("oldempire", b"12345678901234567890123456789012"),
+        ),
+        third_party_authorization="turn.natwalk.test",
+        relay_addresses=("127.0.0.1",),
+        port_range=(61001, 65535),
+        policy=PeerPolicy(allow=["127.0.0.0/8"]),
+        rfc5766_channels=True,
+    )
+    async with await TurnServerDriver.start(config, [Address("127.0.0.1", 0)]) as server.driver:
+        code, output = await server.uclient("-J", *options)
+        assert code == 0, output
+        assert lost(output) == 0
+        assert received(output) >= MESSAGES
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from natwalk.turn.client_options import AllocationOptions
 from natwalk.turn.client_redirects import Redirects
 from natwalk.turn.config import OAuthKey, TurnConfig, TurnLimits
 from natwalk.turn.credentials import rest_credentials
+from natwalk.turn.oauth import oauth_token
 from natwalk.turn.policy import Denial, PeerPolicy
 from natwalk.turn.server import TurnServer, TurnStats
 from natwalk.turn.server_events import (
@@ -95,5 +96,6 @@ __all__ = [
     "TurnServer",
     "TurnServerEvent",
     "TurnStats",
+    "oauth_token",
     "rest_credentials",
 ]

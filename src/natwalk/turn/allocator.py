@@ -125,7 +125,7 @@ class Allocator:
         With ``granted`` it is given up only when it is of that user.
         """
         pending = self._waiting.get(path)
-        if pending is None or (granted is not None and pending.granted.username != granted.username):
+        if pending is None or (granted is not None and not granted.owns(pending.granted)):
             return False
         self._give_up(pending)
         return True
@@ -170,7 +170,7 @@ class Allocator:
     def _known(self, request: Message, path: Path, granted: Granted) -> Reply | None:
         existing = self._table.by_client.get(path)
         if existing is not None:
-            if existing.granted.username != granted.username:
+            if not granted.owns(existing.granted):
                 return Failure(441)
             if existing.transaction_id == request.transaction_id:
                 return Raw(existing.response)

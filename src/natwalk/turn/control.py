@@ -126,7 +126,7 @@ class Control:
             return self._refresh_with_ticket(request, path, granted, now)
         if allocation is None:
             return self._without_allocation(request, path, granted)
-        if allocation.granted.username != granted.username:
+        if not granted.owns(allocation.granted):
             return Failure(441)
         if request.method == Method.REFRESH:
             return self._refresh(request, allocation, granted, now)

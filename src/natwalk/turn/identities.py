@@ -8,13 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from natwalk.core import IntegrityError
 from natwalk.stun import Algorithm, PreparationError, long_term_key, opaque_string, userhash
 from natwalk.turn.config import OAuthKey, TurnConfig
 from natwalk.turn.credentials import rest_expiry, rest_password, rest_user
 from natwalk.turn.oauth import CLOCK_SKEW, open_token
+
+COTURN_KEY: Final = 16
+"""Deviates from RFC 7635 §6.2: coturn, client and server, signs with the first 16 bytes of a longer
+``mac_key``, so a request signed so is taken, and answered so; 128 bits are enough for either."""
 
 
 class Mechanism(Enum):
@@ -40,6 +44,16 @@ class Granted:
     mechanism: Mechanism = Mechanism.STATIC
     secret_id: bytes = field(default=b"", repr=False)
     expires: float | None = None
+
+    def owns(self, other: Granted) -> bool:
+        """Whether what ``other`` was granted is this client's too: the same user's, or by a token.
+
+        Tokens name no user, and a new one may be of another key (RFC 7635 §6.2); the 5-tuple, the ticket or
+        the connection id that is asked for says the rest.
+        """
+        if self.mechanism is Mechanism.OAUTH:
+            return other.mechanism is Mechanism.OAUTH
+        return self.username == other.username and other.mechanism is not Mechanism.OAUTH
 
     def cap(self, lifetime: int, now: float) -> int:
         """``lifetime`` in seconds, but not beyond the end of a token."""
@@ -111,7 +125,8 @@ class Identities:
             if opened.issued <= wall_now + CLOCK_SKEW and wall_now < opened.expires:
                 account = f"{kid}#{sha256(token).hexdigest()[:16]}"
                 expires = now + opened.expires - wall_now
-                return Known(account, (opened.mac_key,), Mechanism.OAUTH, _identity(key), expires)
+                keys = tuple(dict.fromkeys((opened.mac_key, opened.mac_key[:COTURN_KEY])))
+                return Known(account, keys, Mechanism.OAUTH, _identity(key), expires)
         return Known(kid)
 
     def still_grants(self, granted: Granted) -> bool:

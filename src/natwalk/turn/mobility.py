@@ -48,7 +48,7 @@ class Mobility:
         allocation = self.holder(request)
         if allocation is None:
             return Failure(400, "no allocation has this ticket")
-        if allocation.granted.username != granted.username:
+        if not granted.owns(allocation.granted):
             return Failure(441)
         if allocation.path == path and not allocation.away:
             again = allocation.transaction_id == request.transaction_id

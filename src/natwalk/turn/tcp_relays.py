@@ -82,7 +82,7 @@ class TcpRelays:
         connection = self._connections.get(connection_id)
         if connection is None or connection.state is not ConnectionState.UNBOUND:
             return Failure(400, "no connection waits under this id")
-        if connection.allocation.granted.username != granted.username:
+        if not granted.owns(connection.allocation.granted):
             return Failure(441)
         self._connections.join(connection, path)
         return Success()
