@@ -17,6 +17,7 @@ from natwalk.stun import (
     Method,
     decode,
 )
+from natwalk.stun.attributes import unknown
 from natwalk.turn import (
     AllocationCreated,
     AllocationEnded,
@@ -64,6 +65,12 @@ def test_both_families_are_one_allocation() -> None:
     assert code_of(dual.world.raw_client(50001).allocate()) == 486
     assert dual.refresh(0) == 0
     assert code_of(dual.world.raw_client(50001).allocate()) == 0
+
+
+def test_a_client_may_ask_by_the_number_of_the_drafts() -> None:
+    """coturn's client up to 4.6 knows ADDITIONAL-ADDRESS-FAMILY as 0x8032."""
+    answer = World().raw_client().allocate((unknown(0x8032), b"\x02\0\0\0"))
+    assert [address.host for address in answer.all(XOR_RELAYED_ADDRESS)] == [RELAY, RELAY6]
 
 
 def test_each_peer_is_reached_from_the_address_of_its_family() -> None:

@@ -25,6 +25,7 @@ from natwalk.turn import (
     rest_credentials,
 )
 from natwalk.turn.channel_data import decode_channel_data, encode_channel_data
+from natwalk.turn.mobility import new_ticket
 from turn_world import PEER, Raw, World, code_of, make_config
 
 ASKS = (MOBILITY_TICKET, b"")
@@ -66,6 +67,12 @@ def ticket_of(answer: Message) -> bytes:
     assert ticket is not None
     assert len(ticket) >= 32
     return ticket
+
+
+def test_a_ticket_may_be_taken_for_text() -> None:
+    """coturn's client ends a ticket at its first zero byte and then moves nothing."""
+    assert new_ticket(bytes) == b"A" * 32
+    assert new_ticket(lambda n: b"\xff" * n).decode().isprintable()
 
 
 def test_a_ticket_is_given_to_who_asks() -> None:

@@ -1,12 +1,14 @@
 """Allocations that move to another 5-tuple with a ticket (RFC 8016 §3).
 
-A ticket is 32 random bytes that the server looks up, so it tells nothing and cannot be forged. An allocation
+A ticket is 192 random bits that the server looks up, so it tells nothing and cannot be forged, written in
+printable characters because there are clients that take it for text and end it at a zero byte. An allocation
 has one that is good, which every move replaces; the one before it is known for as long, so that a Refresh
 repeated because its answer got lost is answered, and is good for nothing else.
 """
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from typing import Final
 
 from natwalk.core import Outbox, Path, RandomBytes, Transport
@@ -17,12 +19,12 @@ from natwalk.turn.replies import Failure, Raw
 from natwalk.turn.server_events import ClientReleased, TurnServerEvent
 from natwalk.turn.table import AllocationTable
 
-TICKET_LENGTH: Final = 32
+_RANDOM: Final = 24
 
 
 def new_ticket(random_bytes: RandomBytes) -> bytes:
-    """A ticket nobody can guess."""
-    return random_bytes(TICKET_LENGTH)
+    """A ticket nobody can guess: 32 printable characters."""
+    return urlsafe_b64encode(random_bytes(_RANDOM))
 
 
 class Mobility:

@@ -17,6 +17,7 @@ from natwalk.stun import (
     RESERVATION_TOKEN,
     Message,
 )
+from natwalk.stun.attributes import unknown
 from natwalk.turn.allocation import granted_lifetime
 from natwalk.turn.config import TurnConfig
 from natwalk.turn.replies import Failure
@@ -27,6 +28,7 @@ TCP: Final = 6
 IP_VERSIONS: Final = {1: 4, 2: 6}  # of the values of REQUESTED-ADDRESS-FAMILY, RFC 8656 §18.6
 FAMILIES: Final = {version: family for family, version in IP_VERSIONS.items()}
 _IPV6_FAMILY: Final = 2
+_DRAFT_ADDITIONAL_FAMILY: Final = unknown(0x8032)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def read_wish(request: Message, path: Path, config: TurnConfig) -> Wish | Failur
     transport = _transport(request, path, config)
     if isinstance(transport, Failure):
         return transport
-    family, additional = request.get(REQUESTED_ADDRESS_FAMILY), request.get(ADDITIONAL_ADDRESS_FAMILY)
+    family, additional = request.get(REQUESTED_ADDRESS_FAMILY), _additional(request)
     reserve_next, token = request.get(EVEN_PORT), request.get(RESERVATION_TOKEN)
     if token is not None and (reserve_next is not None or family is not None or additional is not None):
         return Failure(400, "RESERVATION-TOKEN goes alone")
@@ -72,6 +74,14 @@ def read_wish(request: Message, path: Path, config: TurnConfig) -> Wish | Failur
         token,
         ticket is not None,
     )
+
+
+def _additional(request: Message) -> int | None:
+    """ADDITIONAL-ADDRESS-FAMILY, which clients of coturn up to 4.6 send under the number of a draft."""
+    family = request.get(ADDITIONAL_ADDRESS_FAMILY)
+    if family is None and (draft := request.get(_DRAFT_ADDITIONAL_FAMILY)):
+        return draft[0]
+    return family
 
 
 def _transport(request: Message, path: Path, config: TurnConfig) -> Transport | Failure:
