@@ -1,10 +1,12 @@
-"""FAULTS C 39, 40, 41, 42, 47, 49 against the server core."""
+"""FAULTS 33, 34, 39, 40, 41, 42, 47, 49, 51, 67 and 173 against the server core."""
 
 from __future__ import annotations
 
 import os
 
-from natwalk.core import Address, Path
+import pytest
+
+from natwalk.core import Address, Path, Transport
 from natwalk.stun import (
     LIFETIME,
     MESSAGE_INTEGRITY,
@@ -16,15 +18,20 @@ from natwalk.stun import (
     SOFTWARE,
     USERNAME,
     ErrorCode,
+    Message,
     Method,
     PasswordAlgorithm,
+    check_integrity,
     decode,
     encode,
+    long_term_key,
     request,
 )
 from natwalk.stun.attributes import ERROR_CODE
-from natwalk.turn import TurnLimits, rest_credentials
-from turn_world import LISTENER, REALM_NAME, World, code_of, make_config
+from natwalk.turn import OAuthKey, TurnLimits, rest_credentials
+from natwalk.turn import admission as admission_module
+from natwalk.turn.admission import Admission, Refused
+from turn_world import LISTENER, REALM_NAME, USERS, World, code_of, make_config, seeded
 
 UDP = (REQUESTED_TRANSPORT, 17)
 WALL = 1_700_000_000.0
@@ -285,3 +292,112 @@ def test_rest_user_that_no_opaque_string_is_gets_400() -> None:
     message = request(Method.ALLOCATE, bytes(12), UDP, *credentials)
     [answer] = raw.say(encode(message, integrity_key=b"anything"))
     assert code_of(decode(answer)) == 400
+
+
+def test_memory_is_the_same_for_every_address_of_a_64() -> None:
+    """FAULTS 42: 65,536 addresses of one /64 are one source."""
+    admission = Admission(make_config(), random_bytes=seeded())
+    bare = decode(encode(request(Method.ALLOCATE, bytes(12), UDP)))
+    refused = 0
+    for n in range(65_536):
+        path = Path(LISTENER, Address(f"2001:db8:7::{n:x}", 1000))
+        refused += isinstance(admission.admit(bare, path, 1000.0), Refused)
+    assert refused == 20
+    assert len(admission._refusals) == 2
+    assert admission.unanswered == 65_536 - 20
+
+
+def test_many_64s_of_one_48_share_a_wider_limit() -> None:
+    """FAULTS 42."""
+    admission = Admission(make_config(), random_bytes=seeded())
+    bare = decode(encode(request(Method.ALLOCATE, bytes(12), UDP)))
+    refused = 0
+    for n in range(1000):
+        path = Path(LISTENER, Address(f"2001:db8:7:{n:x}::1", 1000))
+        refused += isinstance(admission.admit(bare, path, 1000.0), Refused)
+    assert refused == 160
+
+
+def test_guessing_goes_on_no_faster_over_another_transport() -> None:
+    """FAULTS 49: over UDP, then TCP, then TLS: one source, one count; the owner elsewhere gets in."""
+    world = World()
+    looked_at = 0
+    for n, transport in enumerate((Transport.UDP, Transport.TCP, Transport.TLS)):
+        raw = world.raw_client(50000 + n, transport=transport)
+        for _ in range(100):
+            world.now += 0.1
+            looked_at += code_of(raw.signed(Method.ALLOCATE, UDP, password="guess")) == 401
+    assert looked_at <= 5 + 5 + 30 / 16
+    assert code_of(world.raw_client(host="198.51.100.200").allocate()) == 0
+
+
+def test_guessing_from_many_64s_is_slowed_down_per_48() -> None:
+    """FAULTS 49: whoever has a /48 has 65,536 sources."""
+    world = World(make_config(limits=TurnLimits(failures_per_source=2)))
+    looked_at = 0
+    for n in range(100):
+        world.now += 0.01
+        raw = world.raw_client(host=f"2001:db8:7:{n:x}::1")
+        looked_at += code_of(raw.signed(Method.ALLOCATE, UDP, password="guess")) == 401
+    assert looked_at == 2 * 8 + 1
+    assert code_of(world.raw_client(host="2001:db8:8::1").allocate()) == 0
+
+
+def test_realm_of_the_request_decides_nothing() -> None:
+    """FAULTS 51: a laxer realm that is named in a request opens nothing, signed for or not."""
+    world = World()
+    raw = world.raw_client()
+    raw.challenge()
+    for realm in ("lax", "", REALM_NAME.upper(), REALM_NAME + " "):
+        credentials = ((USERNAME, "alice"), (REALM, realm), (NONCE, raw.nonce))
+        key = long_term_key("alice", realm or "x", USERS["alice"])
+        message = request(Method.ALLOCATE, bytes(12), UDP, *credentials)
+        [answer] = raw.say(encode(message, integrity_key=key))
+        assert code_of(decode(answer)) == 401
+        assert decode(answer).get(REALM) == REALM_NAME
+    # nor is the right key good under another realm
+    credentials = ((USERNAME, "alice"), (REALM, "lax"), (NONCE, raw.nonce))
+    message = request(Method.ALLOCATE, bytes(12), UDP, *credentials)
+    [answer] = raw.say(encode(message, integrity_key=raw.key()))
+    assert code_of(decode(answer)) == 401
+
+
+@pytest.mark.parametrize("user", ["alice", "nobody", "x" * 300])
+def test_missing_user_costs_the_work_of_a_present_one(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 33: the time within noise, counted in checks of a MAC, which is nearly all of it."""
+    checks: list[bytes] = []
+
+    def counting(message: Message, key: bytes) -> None:
+        checks.append(key)
+        check_integrity(message, key)
+
+    monkeypatch.setattr(admission_module, "check_integrity", counting)
+    raw = World().raw_client()
+    raw.signed(Method.ALLOCATE, UDP, username=user, password="guess")
+    assert len(checks) == 1
+    assert len(checks[0]) == 16
+
+
+def test_nothing_secret_is_shown() -> None:
+    """FAULTS 67, 173: passwords, secrets, keys and nonces' secret are in no repr and no exception."""
+    canary = "canary-canary-canary"
+    config = make_config(
+        users={"alice": canary},
+        auth_secrets=(canary,),
+        nonce_secret=canary.encode(),
+        oauth_keys=(OAuthKey("north", canary.encode()[:16]),),
+    )
+    admission = Admission(config, random_bytes=seeded())
+    world = World(config)
+    raw = world.raw_client()
+    assert code_of(raw.allocate(password=canary)) == 0
+    [allocation] = world.server._table
+    md5 = long_term_key("alice", REALM_NAME, canary)
+    parts = (config, admission, allocation.granted, allocation, world.server.stats, *vars(admission).values())
+    shown = "".join(repr(part) for part in parts)
+    for secret in (canary, repr(md5), md5.hex(), repr(canary.encode()[:16])):
+        assert secret.strip("b'") not in shown
+    for broken in ({"users": {"alice": canary + "\u200b"}}, {"nonce_secret": canary.encode()[:9]}):
+        with pytest.raises(ValueError) as caught:
+            make_config(**broken)
+        assert "canary" not in str(caught.value)

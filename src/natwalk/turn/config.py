@@ -6,16 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from types import MappingProxyType
-from typing import Final
 
 from natwalk.stun import Algorithm, PreparationError, opaque_string
 from natwalk.turn.channel_data import CHANNEL_MAX, CHANNEL_MAX_RFC5766
 from natwalk.turn.policy import PeerPolicy
-
-MIN_PASSWORD: Final = 12
-"""Characters of a static password that is not refused as weak."""
-MIN_SECRET: Final = 16
-"""Bytes of a TURN REST secret that is not refused as weak: 128 bits when drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +93,11 @@ class TurnConfig:
     third_party_authorization: str = ""
     """The name this server has with the authorization server, told to clients and bound into tokens
     (RFC 7635 §6.1); empty for the realm."""
-    refuse_weak: bool = False
-    """Whether passwords and secrets that an eavesdropper could guess by trying are wrong: programs that take
-    a configuration from people say True unless told otherwise."""
 
     @property
     def oauth_server_name(self) -> str:
         """What THIRD-PARTY-AUTHORIZATION carries (RFC 7635 §6.1)."""
         return self.third_party_authorization or self.realm
-
-    @property
-    def weak_credentials(self) -> tuple[str, ...]:
-        """What is too short to withstand guessing from one recorded request (RFC 8656 §21.1.2), by name."""
-        users = (f"password of user {name!r}" for name, pw in self.users.items() if len(pw) < MIN_PASSWORD)
-        secrets = (
-            f"TURN REST secret {n}"
-            for n, s in enumerate(self.auth_secrets, 1)
-            if len(s.encode()) < MIN_SECRET
-        )
-        return (*users, *secrets)
 
     @property
     def channel_max(self) -> int:
@@ -135,11 +115,6 @@ class TurnConfig:
             raise ValueError("password algorithms are one or more, each once")
         if len(self.oauth_server_name.encode()) > 255:
             raise ValueError("the name of this server in tokens is longer than 255 bytes")
-        if self.refuse_weak and (weak := self.weak_credentials):
-            raise ValueError(
-                f"too short to withstand guessing: {', '.join(weak[:3])}"
-                f" (passwords need {MIN_PASSWORD} characters, secrets {MIN_SECRET} bytes)"
-            )
         if not all(self.auth_secrets):
             raise ValueError("a TURN REST secret is empty")
         for host in self.relay_addresses:
