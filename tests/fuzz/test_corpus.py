@@ -10,9 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from fuzz import CORPUS  # noqa: E402
 from fuzz.seeds import SEEDS  # noqa: E402
 from fuzz.targets import TARGETS  # noqa: E402
+
+from fuzz import CORPUS  # noqa: E402
 
 MOST_BYTES = 1024
 
