@@ -23,8 +23,15 @@ class Files:
     serial: int
 
 
-def write_certificate(folder: Path, *, name: str = "localhost") -> Files:
-    """Write ``cert.pem`` and ``key.pem`` to ``folder``, replacing those there are."""
+def write_certificate(
+    folder: Path,
+    *,
+    name: str = "localhost",
+    days: float = 30,
+    cert_file: str = "cert.pem",
+    key_file: str = "key.pem",
+) -> Files:
+    """Write a certificate that ends in ``days``, and its key, to ``folder``, replacing those there are."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -35,12 +42,12 @@ def write_certificate(folder: Path, *, name: str = "localhost") -> Files:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_before(now - datetime.timedelta(days=40))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .sign(key, hashes.SHA256())
     )
-    files = Files(folder / "cert.pem", folder / "key.pem", cert.serial_number)
+    files = Files(folder / cert_file, folder / key_file, cert.serial_number)
     files.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
     files.key.write_bytes(
         key.private_bytes(

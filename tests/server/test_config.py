@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certificate import write_certificate
+from certificates import write_certificate
 from natwalk.core import Address
 from natwalk.server import ConfigError, ServeConfig, load
 from natwalk.server.config import StreamLimits
@@ -129,7 +129,7 @@ class TestGood:
         assert kept.parent.stat().st_mode & 0o777 == 0o700
 
     def test_tls_files_are_relative_to_the_file(self, tmp_path: Path) -> None:
-        write_certificate(tmp_path, cert="c.pem", key="k.pem")
+        write_certificate(tmp_path, cert_file="c.pem", key_file="k.pem")
         config = load(write(tmp_path, '[tls]\ncert = "c.pem"\nkey = "k.pem"'))
         assert config.tls is not None
         assert config.tls.cert == tmp_path / "c.pem"
@@ -519,7 +519,7 @@ class TestCertificates:
 
     def test_a_key_of_another_certificate_is_refused(self, tmp_path: Path) -> None:
         write_certificate(tmp_path)
-        write_certificate(tmp_path, cert="other.pem")
+        write_certificate(tmp_path, cert_file="other.pem")
         assert "key values mismatch" in str(refused(tmp_path, self.CONFIG))
 
     def test_what_is_no_certificate_is_refused(self, tmp_path: Path) -> None:

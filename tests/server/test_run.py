@@ -20,7 +20,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from certificate import write_certificate
+from certificates import write_certificate
 from natwalk.aio.rendezvous import RendezvousDriver, ServerUnavailable, ServerUrl, fetch_ice_servers
 from natwalk.aio.turn import TurnAllocation
 from natwalk.rendezvous import RendezvousClient

@@ -22,8 +22,6 @@ from natwalk.server.ports import Ports
 from natwalk.server.uris import bracketed
 
 _HTTP: Final = "http"
-_DTLS: Final = False
-"""Whether the driver has DTLS listeners yet."""
 
 
 @dataclass(slots=True)
@@ -131,7 +129,7 @@ class Opener:
             tcp = self._beside(Transport.TCP, config.stun_port, stun)
         if config.turn_tls and config.tls_port is not None:
             tls = self._required(Transport.TLS, config.tls_port, "stun.tls-port")
-        if _DTLS and config.turn_dtls and config.tls_port is not None:
+        if config.turn_dtls and config.tls_port is not None:
             dtls = self._beside(Transport.DTLS, config.tls_port, tls)
         if config.tls is not None and config.tls.port is not None:
             shared = self._required(Transport.TLS, config.tls.port, "tls.port", http=http)

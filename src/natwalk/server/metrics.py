@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from natwalk import __version__
 from natwalk.core import Transport
 from natwalk.server.state import Services
-from natwalk.turn import EndReason
+from natwalk.turn import EndReason, TurnStats
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _RELAYED: Final = {
@@ -54,7 +54,10 @@ class _ServerCollector(Collector):
     def _turn(self) -> Iterator[Metric]:
         stats = self._services.turn.stats
         records = self._services.records
-        yield _gauge("turn_allocations", "Allocations there are.", stats.allocations)
+        there = GaugeMetricFamily("natwalk_turn_allocations", "Allocations there are.", labels=["transport"])
+        for transport in Transport:
+            there.add_metric([transport.value], stats.by_transport.get(transport, 0))
+        yield there
         yield _gauge("turn_permissions", "Permissions there are.", stats.permissions)
         yield _gauge("turn_flows", "Channels that forward.", stats.flows)
         yield _gauge("turn_peer_connections", "TCP connections to peers.", stats.connections)
@@ -66,6 +69,21 @@ class _ServerCollector(Collector):
         for reason in EndReason:
             ended.add_metric([reason.value], records.ended[reason.value])
         yield ended
+        yield from self._refused(stats)
+
+    def _refused(self, stats: TurnStats) -> Iterator[Metric]:
+        responses = _counter("turn_error_responses", "Error responses, challenges included.", ["code"])
+        for code, number in sorted(stats.errors.items()):
+            responses.add_metric([str(code)], number)
+        yield responses
+        yield _count("turn_rate_limited", "Requests that were not answered.", stats.rate_limited)
+        yield _count("turn_throttled", "Datagrams over a limit of bandwidth or bytes.", stats.throttled)
+        yield _gauge("turn_throttled_users", "Users over such a limit.", stats.throttled_users)
+        yield _count("turn_peers_refused", "Attempts to reach one new peer too many.", stats.peers_refused)
+        yield _gauge("turn_scanners", "Users who try too many peers.", stats.scanners)
+        yield _gauge(
+            "client_connections", "Connections of clients over TCP and TLS.", self._services.turn.connections
+        )
 
     def _relayed(self) -> Iterator[Metric]:
         """Of allocations that are there and of those that ended."""
