@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from typing import Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from natwalk.aio.client_tls import ClientTls, check_name
 from natwalk.aio.server_link import HANDSHAKE_TIMEOUT, OnClosed, OnMessages, server_name, wildcard
 from natwalk.aio.udp import UdpSocket
@@ -84,6 +86,12 @@ class DtlsLink:
             self.close()
             raise
         return self
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate, in DER."""
+        found = self._connection.get_peer_certificate()
+        return None if found is None else found.to_cryptography().public_bytes(Encoding.DER)
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Send each message as a record; one of more than 16 KiB is dropped, as DTLS has none so long."""

@@ -35,6 +35,10 @@ class ServerLink(Protocol):
     def path(self) -> Path:
         """Our end, the server's, and what is in between."""
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate, in DER; None when there is none below."""
+
     def send(self, messages: Sequence[bytes]) -> None:
         """Send whole messages, in order; what cannot be sent is dropped and counted."""
 
@@ -84,6 +88,8 @@ def server_name(endpoint: ServerEndpoint) -> str:
 
 class UdpLink:
     """Datagrams of a socket of its own; those of others than the server are dropped."""
+
+    certificate: bytes | None = None
 
     def __init__(self, server: Address, on_messages: OnMessages, local: Address | None) -> None:
         self._socket = UdpSocket.bind(local or wildcard(server), self._on_datagrams)
@@ -148,6 +154,12 @@ class StreamLink(asyncio.Protocol):
             self.close()
             raise
         return self
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate, in DER, when this is TLS."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return None if tls is None else tls.getpeercert(binary_form=True)
 
     def send(self, messages: Sequence[bytes]) -> None:
         """Write messages; while a megabyte waits, relayed datagrams are dropped like on any full link."""

@@ -87,6 +87,7 @@ class TurnAllocation:
         self._attempts: asyncio.Queue[PeerConnected | None] = asyncio.Queue()
         self._connecting: dict[Address, asyncio.Future[int]] = {}
         self._moving: asyncio.Future[Path] | None = None
+        self._settling: set[asyncio.Future[None]] = set()
         self._losers: list[asyncio.Task[TurnAllocation]] = []
 
     @classmethod
@@ -173,6 +174,12 @@ class TurnAllocation:
         """How the server sees this socket."""
         return self.core.mapped
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The certificate of the server, in DER, over TLS and DTLS."""
+        link = self._links.get(self.core.path)
+        return None if link is None else link.certificate
+
     def create_permission(self, peers: Iterable[IPAddress]) -> None:
         """Let ``peers`` send to the relayed address; a refusal shows up in ``denials``."""
         self.core.create_permission(peers, self._loop.time())
@@ -187,6 +194,20 @@ class TurnAllocation:
         """Relay ``data`` to ``peer``; raises LocalProtocolError when there is no allocation (any more)."""
         self.core.send(data, peer, self._loop.time(), dont_fragment=dont_fragment)
         self._flush()
+
+    async def settle(self) -> None:
+        """Return when the server has answered all that was asked of it, permissions above all.
+
+        Then ``denials`` is complete, and peers with permission get through. At most 40 seconds.
+        """
+        if not self.core.busy:
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._settling.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._settling.discard(waiter)
 
     async def receive(self) -> tuple[bytes, Address]:
         """The next datagram from a peer, and the peer; raises :class:`RelayLost` after the end."""
@@ -354,6 +375,10 @@ class TurnAllocation:
         while (event := core.poll_event()) is not None:
             self._take(event)
         self._timer = armed(self._timer, core.next_timeout(), self._loop, self._on_timer)
+        if not core.busy:
+            for waiter in self._settling:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def _send(self) -> None:
         """Send everything there is to send, runs on one path together."""
@@ -438,8 +463,9 @@ class TurnAllocation:
         self._ended.set_result(reason)
         self._received.put_nowait(None)
         self._attempts.put_nowait(None)
-        waiters: list[asyncio.Future[int] | asyncio.Future[Path] | None] = [
+        waiters: list[asyncio.Future[int] | asyncio.Future[Path] | asyncio.Future[None] | None] = [
             *self._connecting.values(),
+            *self._settling,
             self._moving,
         ]
         for waiter in waiters:

@@ -159,6 +159,11 @@ class TurnClient:
         """Whether the server gave a ticket to move the allocation with (RFC 8016 §3.1)."""
         return self._ticket is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._requester.busy
+
     def relayed_for(self, version: int) -> Address | None:
         """The relayed address that peers of IP ``version`` (4 or 6) reach; None when there is none."""
         return next((address for address in self.relayed_addresses if address.version == version), None)
