@@ -34,8 +34,10 @@ def challenge(nonce: bytes, *offered: PasswordAlgorithm) -> Message:
 
 
 def test_the_nonce_says_what_its_server_can() -> None:
-    assert nonce_prefix(SecurityFeature.USERNAME_ANONYMITY) == b"obMatJos2AAAC"
-    assert nonce_features(b"obMatJos2AAACf//499k954d6OL34oL9FSTvy64sA") is SecurityFeature.USERNAME_ANONYMITY
+    assert nonce_prefix(SecurityFeature.USERNAME_ANONYMITY) == b"obMatJos2QAAA"
+    assert nonce_prefix(BOTH) == b"obMatJos2wAAA"
+    assert nonce_features(b"obMatJos2gAAAadl7W7PeDU4hKE72jda") is SecurityFeature.PASSWORD_ALGORITHMS
+    assert nonce_features(b"obMatJos2AAACf//499k954d6OL34oL9FSTvy64sA") == SecurityFeature(0)
     assert nonce_features(nonce_prefix(BOTH) + b"xyz") == BOTH
     assert nonce_features(nonce_prefix(SecurityFeature(0))) == SecurityFeature(0)
     assert nonce_features(b"obMatJos2////") == BOTH  # features nobody knows yet are left out

@@ -127,7 +127,7 @@ def test_client_notices_a_stripped_offer_and_the_server_a_changed_nonce() -> Non
     )
     with pytest.raises(IntegrityError):
         choose_algorithm(stripped)
-    cleared = raw.nonce[:9] + b"AAAC" + raw.nonce[13:]
+    cleared = raw.nonce[:9] + b"QAAA" + raw.nonce[13:]
     assert nonce_features(cleared) == SecurityFeature.USERNAME_ANONYMITY
     for nonce in (cleared, raw.nonce[13:], b"obMatJos2AAAA" + raw.nonce[13:]):
         answer, _ = second(raw, algorithm=None, offer=None, nonce=nonce, sha256=False)

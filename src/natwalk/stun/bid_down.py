@@ -22,10 +22,14 @@ _KNOWN: Final = frozenset(Algorithm)
 
 
 class SecurityFeature(IntFlag):
-    """What a NONCE may say its server can do (RFC 8489 §18.1)."""
+    """What a NONCE may say its server can do (RFC 8489 §18.1): bit 0 is the leftmost of the 24.
 
-    PASSWORD_ALGORITHMS = 1
-    USERNAME_ANONYMITY = 2
+    RFC 8656 §20 has a nonce with bit 0 (``gAAA``); the one of RFC 8489 appendix B, made before the bits were
+    numbered so, sets a bit that means nothing now.
+    """
+
+    PASSWORD_ALGORITHMS = 1 << 23
+    USERNAME_ANONYMITY = 1 << 22
 
 
 def nonce_prefix(features: SecurityFeature) -> bytes:
