@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help install demo test check bench docs lock format clean
+.PHONY: help install demo test check bench fuzz docs lock format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -40,6 +40,9 @@ check: $(VENV)/.dev ## Lint, formatting and types
 bench: $(VENV)/.bench ## Measure, with a peer beside us in the same run
 	@sh scripts/system-packages.sh demo
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(VENV)/.fuzz ## Feed every decoder and core what no test thought of (ARGS="--seconds 600 --target codec")
+	@$(BIN)/python -m fuzz $(ARGS)
 
 docs: $(VENV)/.dev ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

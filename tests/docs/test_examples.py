@@ -58,6 +58,13 @@ async def test_a_core_driven_by_select_learns_its_address() -> None:
     assert found.host == "127.0.0.1"
 
 
+async def test_a_program_learns_what_its_nat_does() -> None:
+    """Our server without a second address tells the mapped one; the rest is said to be unknown."""
+    names = example(DOCS / "how-to" / "find-out-what-a-nat-does.md")
+    async with running(**RELAYING) as server:
+        assert "seen as 127.0.0.1:" in await names["what_my_nat_does"](server.stun[0])
+
+
 @pytest.mark.lab
 def test_the_laboratory_example_pings_through_a_nat() -> None:
     from natwalk.lab import LabUnavailable

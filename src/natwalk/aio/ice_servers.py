@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import re
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -13,16 +12,14 @@ from typing import Annotated, Final
 
 import msgspec
 
+from natwalk.aio.resolve import ServerNotFound, resolve
 from natwalk.aio.server_url import ServerUnavailable, ServerUrl
-from natwalk.core import Address
+from natwalk.core import Address, Transport
+from natwalk.stun import InvalidServerUri, parse_uri
 
 _TIMEOUT: Final = 10.0
 _MAX_BODY: Final = 64 * 1024
 _MAX_ADDRESSES: Final = 16
-_DEFAULT_PORT: Final = 3478
-_URI: Final = re.compile(
-    r"(stun|turn):(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?(?:\?transport=(udp|tcp))?"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +33,8 @@ class TurnServer:
 
 @dataclass(frozen=True, slots=True)
 class IceServers:
-    """Resolved servers; ``ttl`` is for how many seconds the credentials are good, ``skipped`` what was not
-    understood or not found, in words.
+    """Resolved servers, over UDP; ``ttl`` is for how many seconds the credentials are good, ``skipped`` what
+    was not understood or not found, in words.
     """
 
     stun: tuple[Address, ...] = ()
@@ -132,16 +129,17 @@ async def _resolve(document: _Document) -> IceServers:
     skipped: list[str] = []
     for server in document.ice_servers:
         for uri in [server.urls] if isinstance(server.urls, str) else server.urls:
-            match = _URI.fullmatch(uri)
-            port = int(match[3] or _DEFAULT_PORT) if match else 0
-            if match is None or match[4] == "tcp" or not 0 < port <= 65535:
-                skipped.append(f"{uri[:100]!r} is not supported")
+            try:
+                parsed = parse_uri(uri)
+                if Transport.UDP not in parsed.transports:
+                    continue  # another way to the same servers, for clients without UDP
+                endpoints = await resolve(parsed, transports=[Transport.UDP])
+            except (InvalidServerUri, ServerNotFound) as error:
+                skipped.append(str(error))
                 continue
-            addresses = await _addresses(match[2].strip("[]"), port)
-            if not addresses:
-                skipped.append(f"{match[2]} is not found")
-            for address in addresses:
-                if match[1] == "stun":
+            for endpoint in endpoints:
+                address = endpoint.address
+                if not parsed.scheme.is_turn:
                     stun[address] = None
                 elif server.username and server.credential:
                     turn[address] = TurnServer(address, server.username, server.credential)
@@ -151,15 +149,6 @@ async def _resolve(document: _Document) -> IceServers:
         document.ttl,
         tuple(skipped),
     )
-
-
-async def _addresses(host: str, port: int) -> list[Address]:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError):
-        return []
-    return list(dict.fromkeys(Address.from_sockname(sockname) for *_, sockname in found))
 
 
 def _unreachable(url: ServerUrl, reason: str) -> ServerUnavailable:

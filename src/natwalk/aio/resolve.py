@@ -52,12 +52,11 @@ async def resolve(
     """
     parsed = parse_uri(uri) if isinstance(uri, str) else uri
     steps = resolution(parsed, random_bytes=secrets.token_bytes, transports=transports, families=families)
-    asker: _Asker | None = None
+    asker = _Asker(nameservers)
     try:
         async with asyncio.timeout(within):
             questions = next(steps)
             while True:
-                asker = asker or await _Asker.make(nameservers)
                 answers = await asyncio.gather(*(asker.ask(question) for question in questions))
                 questions = steps.send(answers)
     except StopIteration as end:
@@ -70,47 +69,53 @@ async def resolve(
 
 
 class _Asker:
-    """Asks one question at a time; a question without answer has no records."""
+    """Asks one question at a time; a question without answer has no records.
 
-    def __init__(self, resolver: BaseResolver | None, own_servers: bool) -> None:
-        self._resolver = resolver
-        self._own_servers = own_servers
+    dnspython takes a second to import, so it is not touched before a question needs it.
+    """
 
-    @classmethod
-    async def make(cls, nameservers: Sequence[Address]) -> _Asker:
-        """One that asks ``nameservers``, or what the system is configured with."""
-        module = await asyncio.to_thread(_dns)
-        if module is None:
-            if nameservers:
-                raise ServerNotFound("asking given name servers needs dnspython (natwalk[dns])")
-            return cls(None, own_servers=False)
-        try:
-            resolver = module.asyncresolver.Resolver(configure=not nameservers)
-        except module.resolver.NoResolverConfiguration:
-            return cls(None, own_servers=False)
-        if nameservers:
-            make = module.nameserver.Do53Nameserver
-            resolver.nameservers = [make(server.host, server.port) for server in nameservers]
-        resolver.lifetime = _PER_QUESTION
-        return cls(resolver, own_servers=bool(nameservers))
+    def __init__(self, nameservers: Sequence[Address]) -> None:
+        self._nameservers = nameservers
+        self._resolver: BaseResolver | None = None
+        self._made = False
+        self._making = asyncio.Lock()
 
     async def ask(self, question: Question) -> Sequence[Record]:
         """The records there are."""
-        if question.type in {RecordType.A, RecordType.AAAA} and not self._own_servers:
+        if question.type in {RecordType.A, RecordType.AAAA} and not self._nameservers:
             return await _system_lookup(question)  # knows the hosts file and local names too
-        if self._resolver is None:
-            return ()
-        return await self._query(question)
+        async with self._making:
+            if not self._made:
+                self._resolver = await self._make()
+                self._made = True
+        return () if self._resolver is None else await _query(self._resolver, question)
 
-    async def _query(self, question: Question) -> Sequence[Record]:
-        from dns.exception import DNSException
-
-        assert self._resolver is not None
+    async def _make(self) -> BaseResolver | None:
+        """What asks the name servers; None when there is nothing to ask them with, or none to ask."""
+        module = await asyncio.to_thread(_dns)
+        if module is None:
+            if self._nameservers:
+                raise ServerNotFound("asking given name servers needs dnspython (natwalk[dns])")
+            return None
         try:
-            answer = await self._resolver.resolve(question.name, question.type.value, search=False)  # type: ignore[attr-defined]
-        except (DNSException, OSError):
-            return ()  # absent, refused or out of reach: RFC 5928 §3 goes on with the next kind
-        return [record for rdata in answer if (record := _record(question.type, rdata)) is not None]
+            resolver: BaseResolver = module.asyncresolver.Resolver(configure=not self._nameservers)
+        except module.resolver.NoResolverConfiguration:
+            return None
+        if self._nameservers:
+            make = module.nameserver.Do53Nameserver
+            resolver.nameservers = [make(server.host, server.port) for server in self._nameservers]
+        resolver.lifetime = _PER_QUESTION
+        return resolver
+
+
+async def _query(resolver: BaseResolver, question: Question) -> Sequence[Record]:
+    from dns.exception import DNSException
+
+    try:
+        answer = await resolver.resolve(question.name, question.type.value, search=False)  # type: ignore[attr-defined]
+    except (DNSException, OSError):
+        return ()  # absent, refused or out of reach: RFC 5928 §3 goes on with the next kind
+    return [record for rdata in answer if (record := _record(question.type, rdata)) is not None]
 
 
 def _dns() -> ModuleType | None:

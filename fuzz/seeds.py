@@ -1,0 +1,97 @@
+"""Where fuzzing starts: well-formed inputs, written to the corpus by ``python -m fuzz.seeds``."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from fuzz import CORPUS, ROOT
+from natwalk.core import Address
+from natwalk.stun import (
+    CHANGE_REQUEST,
+    DATA,
+    PADDING,
+    REQUESTED_TRANSPORT,
+    RESPONSE_PORT,
+    UNKNOWN_ATTRIBUTES,
+    XOR_PEER_ADDRESS,
+    ChangeRequest,
+    Method,
+    encode,
+    error,
+    indication,
+    request,
+)
+from natwalk.turn.channel_data import encode_channel_data
+
+_TID: Final = bytes(range(12))
+_BINDING: Final = request(Method.BINDING, _TID)
+_PEER: Final = Address("192.0.2.77", 7000)
+_VECTORS: Final = [
+    bytes.fromhex("".join(line.split("#")[0] for line in file.read_text(encoding="utf-8").splitlines()))
+    for file in sorted((ROOT / "tests" / "data" / "stun").glob("*.hex"))
+]
+_MESSAGES: Final = [
+    *_VECTORS,
+    encode(_BINDING),
+    encode(request(Method.BINDING, _TID, (CHANGE_REQUEST, ChangeRequest(True, True)), (PADDING, bytes(8)))),
+    encode(request(Method.BINDING, _TID, (RESPONSE_PORT, 4000)), fingerprint=True),
+    encode(request(Method.ALLOCATE, _TID, (REQUESTED_TRANSPORT, 17)), integrity_key=b"key", sha256=True),
+    encode(indication(Method.SEND, _TID, (XOR_PEER_ADDRESS, _PEER), (DATA, b"hello"))),
+    encode(error(_BINDING, 420, "no", (UNKNOWN_ATTRIBUTES, (1, 2, 3)))),
+]
+_CHANNEL_DATA: Final = encode_channel_data(0x4001, b"hello")
+
+SEEDS: Final[dict[str, list[bytes]]] = {
+    "codec": _MESSAGES,
+    "classic": [
+        b"\x00\x01\x00\x08" + bytes(range(16)) + b"\x00\x03\x00\x04\x00\x00\x00\x06",
+        b"\x00\x01\x00\x00" + bytes(range(16)),
+        _CHANNEL_DATA,
+    ],
+    "framing": [
+        b"\x04" + _MESSAGES[0] + _CHANNEL_DATA + bytes(3) + encode(_BINDING),
+        b"\x00" + _CHANNEL_DATA + bytes(3) + _CHANNEL_DATA,
+        b"\x24" + encode(_BINDING) * 3,
+        b"\x01GET / HTTP/1.1\r\n",
+    ],
+    "proxy": [
+        b"\x03PROXY TCP4 192.0.2.1 198.51.100.1 5000 3478\r\nrest",
+        b"\x24PROXY TCP6 2001:db8::1 2001:db8::2 5000 3478\r\n",
+        b"\x05PROXY UNKNOWN\r\n",
+        b"\x07\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x01\x13\x88\x0d\x96rest",
+        b"\x02\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
+    ],
+    "uri": [
+        text.encode()
+        for text in (
+            "stun:example.org",
+            "stuns:example.org:5349",
+            "turn:[2001:db8::1]:3478?transport=udp",
+            "turns:192.0.2.1?transport=tcp",
+            "stun:b%C3%BCcher.example",
+            "turn://example.org",
+            "stun:0x7f.1",
+        )
+    ],
+    "oauth": [b"\x00\x10" + bytes(range(40)), b"\x01\x00\x0c" + bytes(60)],
+}
+
+
+def write() -> int:
+    """Write every seed that is not there; returns how many were."""
+    written = 0
+    for target, inputs in SEEDS.items():
+        folder = CORPUS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for data in inputs:
+            # the name libFuzzer would give it
+            file = folder / hashlib.sha1(data, usedforsecurity=False).hexdigest()
+            if not file.exists():
+                file.write_bytes(data)
+                written += 1
+    return written
+
+
+if __name__ == "__main__":
+    print(f"{write()} seeds written")
