@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,6 +28,7 @@ def write_certificate(
     folder: Path,
     *,
     name: str = "localhost",
+    more_names: Sequence[str] = (),
     days: float = 30,
     cert_file: str = "cert.pem",
     key_file: str = "key.pem",
@@ -35,7 +37,8 @@ def write_certificate(
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    alternatives = [x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]
+    addresses = [x509.IPAddress(ip_address(host)) for host in ("127.0.0.1", "::1")]
+    alternatives = [*(x509.DNSName(each) for each in (name, *more_names)), *addresses]
     cert = (
         x509.CertificateBuilder()
         .subject_name(subject)

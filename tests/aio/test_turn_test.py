@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from certificate import write_certificate
+from certificates import write_certificate
 from natwalk.aio.client_tls import ClientTls
 from natwalk.aio.tls import ServerTls
 from natwalk.aio.turn_server import TurnServerDriver

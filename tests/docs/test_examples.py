@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from natwalk.aio.ice_servers import fetch_ice_servers
 from natwalk.core import Address
 from natwalk_server import RELAYING, loopback, running
 
@@ -48,6 +49,14 @@ async def test_two_programs_connect_as_the_guide_says(monkeypatch: pytest.Monkey
     monkeypatch.setattr(natwalk, "connect", lambda *a, **k: real(*a, **k, addresses=loopback))
     async with running(**RELAYING) as server:
         assert await asyncio.wait_for(names["main"](server.http), 30) == b"ARE YOU THERE?"
+
+
+async def test_two_relayed_addresses_talk_as_the_guide_says() -> None:
+    names = example(DOCS / "how-to" / "use-a-turn-server.md")
+    async with running(**RELAYING) as server:
+        [turn] = (await fetch_ice_servers(server.http)).turn
+        talk = names["main"](list(server.turn), turn.username, turn.password)
+        assert await asyncio.wait_for(talk, 30) == b"ARE YOU THERE?"
 
 
 async def test_a_core_driven_by_select_learns_its_address() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from certificate import write_certificate
+from certificates import write_certificate
 from coturn import PASSWORD, USER, free_port, relay_ports, running_coturn
 from natwalk.aio.turn import CertificateMismatch, ClientTls, NoAllocation, TurnAllocation, open_allocation
 from natwalk.core import Address, ErrorResponse, LocalProtocolError, NatError, Transport
@@ -312,8 +312,8 @@ async def test_redirect_is_not_believed_when_unsigned(tmp_path: Path) -> None:
         running_coturn(tmp_path / "second") as second,
         running_coturn(tmp_path / "first", f"alternate-server={second}") as first,
     ):
-        with pytest.raises((TimeoutError, NatError)):
-            async with asyncio.timeout(1.0):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.7):
                 await TurnAllocation.allocate(first, USER, PASSWORD)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from client_script import Script
-from natwalk.core import Address, RemoteProtocolError
+from natwalk.core import Address, RemoteProtocolError, Transport
 from natwalk.stun import ALTERNATE_DOMAIN, ALTERNATE_SERVER, NONCE, REALM, error
 from natwalk.turn import AllocationFailed, Redirects
 
@@ -36,7 +36,7 @@ OTHER = Address("9.9.9.9", 3478)
 )
 def test_no_public_server_sends_us_into_other_networks(alternate: str) -> None:
     """FAULTS 35: loopback, private, multicast, embedded forms and port 0 are refused."""
-    with pytest.raises(RemoteProtocolError, match="where no server should be"):
+    with pytest.raises(RemoteProtocolError):
         Redirects((PUBLIC,)).follow(Address.parse(alternate))
 
 
@@ -47,7 +47,6 @@ def test_no_public_server_sends_us_into_other_networks(alternate: str) -> None:
         ("127.0.0.1:3478", "127.0.0.1:3479"),
         ("10.0.0.1:3478", "192.168.0.1:3478"),
         ("10.0.0.1:3478", "9.9.9.9:3478"),
-        ("[::1]:3478", "127.0.0.1:3478"),
     ],
 )
 def test_servers_as_near_as_the_one_that_was_named_are_fine(first: str, alternate: str) -> None:
@@ -64,11 +63,11 @@ def test_private_server_sends_nobody_to_loopback_or_metadata() -> None:
 def test_three_hops_and_no_circle() -> None:
     """FAULTS 35: a loop of 300s ends."""
     trail = Redirects((PUBLIC,))
-    with pytest.raises(RemoteProtocolError, match="circle"):
+    with pytest.raises(RemoteProtocolError, match="asked already"):
         trail.follow(PUBLIC)
     for n in range(3):
         trail = trail.follow(OTHER.with_port(1000 + n))
-    with pytest.raises(RemoteProtocolError, match="more than 3"):
+    with pytest.raises(RemoteProtocolError, match="too many"):
         trail.follow(OTHER)
     with pytest.raises(RemoteProtocolError, match="without an address"):
         trail.follow(None)
@@ -89,6 +88,17 @@ def test_redirect_counts_only_with_integrity() -> None:
     script.tell(answer)
     [failed] = script.said()
     assert failed == AllocationFailed(300, "Try Alternate", alternate=OTHER)
+
+
+def test_redirect_that_is_not_believed_is_named_as_the_reason() -> None:
+    script = Script(transport=Transport.TCP)
+    script.client.allocate(0.0)
+    [bare] = script.sent()
+    script.tell(error(bare, 300, "Try Alternate", (ALTERNATE_SERVER, OTHER)), signed=False)
+    script.wait()
+    [failed] = script.said()
+    assert failed.timed_out
+    assert "redirects" in failed.reason
 
 
 def test_domain_of_the_alternate_comes_along() -> None:

@@ -1,16 +1,11 @@
-"""Whether to go where a server sends its client (ALTERNATE-SERVER, RFC 8489 §10)."""
+"""Whether to go where a TURN server sends its client (ALTERNATE-SERVER, RFC 8489 §10)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from natwalk.core import Address, Reach, RemoteProtocolError, reach
-
-MAX_REDIRECTS: Final = 3
-
-_ANYWHERE: Final = frozenset({Reach.GLOBAL})
-_NOWHERE: Final = frozenset({Reach.UNSPECIFIED, Reach.MULTICAST, Reach.METADATA})
+from natwalk.core import Address, RemoteProtocolError
+from natwalk.stun.redirects import refuse_redirect
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +17,14 @@ class Redirects:
     def follow(self, alternate: Address | None) -> Redirects:
         """The trail with ``alternate`` at its end.
 
-        A redirect may lead to any global address, or to one as near as the server the user named: who
-        named a public server is not led into the own network. Raises :class:`RemoteProtocolError` when
-        it may not be followed: no address, a place that is nobody's, a server already asked, or one
-        more than ``MAX_REDIRECTS``.
+        A redirect may lead to a global address, or to one that reaches as far as the server the user named:
+        who named a public server is not led into the own network. Raises :class:`RemoteProtocolError` when
+        it may not be followed: no address, a place that is nobody's, a server already asked, or more than
+        three in a row.
         """
         if alternate is None:
             raise RemoteProtocolError("the server redirects without an address of our IP version")
-        first = self.servers[0]
-        place = reach(alternate.ip)
-        if alternate.port == 0 or place in _NOWHERE or place not in _ANYWHERE | {reach(first.ip)}:
-            raise RemoteProtocolError(f"the server redirects to {alternate}, where no server should be")
-        if alternate in self.servers:
-            raise RemoteProtocolError(f"the servers redirect in a circle, back to {alternate}")
-        if len(self.servers) > MAX_REDIRECTS:
-            raise RemoteProtocolError(f"more than {MAX_REDIRECTS} redirects, the last to {alternate}")
+        problem = refuse_redirect(alternate, self.servers[0], self.servers)
+        if problem is not None:
+            raise RemoteProtocolError(f"the server redirects to {alternate}, {problem}")
         return Redirects((*self.servers, alternate))

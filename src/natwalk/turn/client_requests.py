@@ -84,6 +84,7 @@ class Requester:
         self._random_bytes = random_bytes
         self._drops = drops
         self._transactions: Transactions[_Flight] = Transactions(limit=MAX_REQUESTS)
+        self._silence = "no answer from the server"
 
     @property
     def authenticated(self) -> bool:
@@ -135,6 +136,8 @@ class Requester:
         code = error.code if failed and error is not None else None
         if not _credible(message, flight.signature, code):
             self._drops.add("a response without valid integrity")
+            if code == _TRY_ALTERNATE:
+                self._silence = "the server only redirects, and does not prove that it knows the credentials"
             return None
         self._transactions.finish(message.transaction_id)
         if code is None or error is None:
@@ -144,10 +147,7 @@ class Requester:
     def handle_timeout(self, now: float) -> list[Answer]:
         """Queue what must be sent again; return the requests nobody answered."""
         gone = self._transactions.handle_timeout(now)
-        return [
-            Answer(pending.context.request, reason="no answer from the server", timed_out=True)
-            for pending in gone
-        ]
+        return [Answer(pending.context.request, reason=self._silence, timed_out=True) for pending in gone]
 
     def poll_transmit(self) -> Transmit | None:
         """The next request to send, or None."""
