@@ -9,33 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from loopback_ports import A1, A2, two_free_ports
 from natwalk.aio.discovery import discover_behaviour
 from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address
 from natwalk.stun import Behaviour, Dependence, Step
 from natwalk.turn import TurnConfig
-
-A1, A2 = "127.0.0.1", "127.0.0.2"
-
-
-def free_ports() -> tuple[int, int]:
-    """Two ports that are free at both addresses."""
-    for _ in range(100):
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
-        ):
-            one.bind((A1, 0))
-            two.bind((A1, 0))
-            ports = (one.getsockname()[1], two.getsockname()[1])
-            try:
-                for port in ports:
-                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-                        other.bind((A2, port))
-            except OSError:
-                continue
-            return ports
-    raise AssertionError("no two ports are free at both addresses")
 
 
 @asynccontextmanager
@@ -50,7 +29,7 @@ async def serving(*behaviours: Behaviour) -> AsyncIterator[None]:
 
 
 async def test_loopback_is_the_open_internet() -> None:
-    first, second = free_ports()
+    first, second = two_free_ports()
     steps: list[Step] = []
     async with serving(Behaviour(Address(A1, first), Address(A2, second))), asyncio.timeout(20):
         found = await discover_behaviour(Address(A1, first), on_step=steps.append)
@@ -63,7 +42,7 @@ async def test_loopback_is_the_open_internet() -> None:
 
 
 async def test_two_partners_are_as_good_as_one_server_with_two_addresses() -> None:
-    first, second = free_ports()
+    first, second = two_free_ports()
     secret = b"a secret of the two partners"
     partners = [
         Behaviour(Address(A1, first), Address(A2, second), partner_secret=secret),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from loopback_ports import A1, A2, two_free_ports
 from natwalk.aio.discovery import discover_behaviour
 from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address
@@ -24,25 +23,6 @@ pytestmark = [
         reason="coturn's turnutils are not installed",
     ),
 ]
-
-A1, A2 = "127.0.0.1", "127.0.0.2"
-
-
-def free_ports() -> tuple[int, int]:
-    """Two ports that are free at both addresses."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(100):
-            first, second = (
-                stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)
-            )
-            first.bind((A1, 0))
-            second.bind((A1, 0))
-            ports = (first.getsockname()[1], second.getsockname()[1])
-            with contextlib.suppress(OSError):
-                for port in ports:
-                    stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind((A2, port))
-                return ports
-    raise AssertionError("no two ports are free at both addresses")
 
 
 async def run(*command: str) -> str:
@@ -66,7 +46,7 @@ async def run(*command: str) -> str:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Behaviour]:
-    first, second = free_ports()
+    first, second = two_free_ports()
     behaviour = Behaviour(Address(A1, first), Address(A2, second))
     async with await TurnServerDriver.start(TurnConfig(), behaviour.local_addresses) as driver:
         driver.core.set_behaviour(behaviour)
@@ -136,7 +116,7 @@ userdb={folder}/turn.db
 
 @pytest.mark.skipif(shutil.which("turnserver") is None, reason="coturn's turnserver is not installed")
 async def test_our_client_understands_coturn(tmp_path: Path) -> None:
-    first, second = free_ports()
+    first, second = two_free_ports()
     config = tmp_path / "turnserver.conf"
     config.write_text(COTURN.format(first=first, second=second, folder=tmp_path), encoding="utf-8")
     process = await asyncio.create_subprocess_exec(

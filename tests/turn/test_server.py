@@ -7,21 +7,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance import CoreConformance
-from natwalk.core import Address, Core, Path, Transport
+from natwalk.core import Address, Core, LocalProtocolError, Path, Transport
 from natwalk.stun import (
+    CHANGE_REQUEST,
     DATA,
     LIFETIME,
+    UNKNOWN_ATTRIBUTES,
     XOR_PEER_ADDRESS,
+    Behaviour,
+    ChangeRequest,
     MessageClass,
     Method,
+    decode,
     encode,
     error,
     request,
     success,
 )
 from natwalk.stun.message import Message
-from natwalk.turn import TurnStats
-from turn_world import LISTENER, PEER, World, code_of
+from natwalk.turn import TurnServer, TurnStats
+from turn_world import LISTENER, PEER, World, code_of, make_config, seeded
 
 
 class TestTurnServerConformance(CoreConformance):
@@ -173,3 +178,24 @@ def check_invariants(world: World) -> None:
         assert {c.peer: c for c in allocation.channels.values()} == allocation.by_peer
         for channel in allocation.channels.values():
             assert not channel.flowing or allocation.permits(channel.peer.host, world.now - 1e-6)
+
+
+def test_behaviour_discovery_needs_its_addresses_to_be_listeners() -> None:
+    """What would be sent from a socket that is not there is refused when it is asked for."""
+    behaviour = Behaviour(Address("203.0.113.1", 3478), Address("203.0.113.2", 3479))
+    server = TurnServer(make_config(), random_bytes=seeded())
+    for address in behaviour.local_addresses:
+        with pytest.raises(LocalProtocolError, match="no listener"):
+            server.set_behaviour(behaviour)
+        server.add_listener(address)
+    server.set_behaviour(behaviour)
+    asked = encode(request(Method.BINDING, bytes(12), (CHANGE_REQUEST, ChangeRequest(True, True))))
+    server.receive(asked, Path(behaviour.primary, PEER), 0.0)
+    out = server.poll_transmit()
+    assert out is not None
+    assert out.path == Path(behaviour.alternate, PEER)
+    server.set_behaviour(None)
+    server.receive(asked, Path(behaviour.primary, PEER), 0.0)
+    out = server.poll_transmit()
+    assert out is not None
+    assert decode(out.data).get(UNKNOWN_ATTRIBUTES) == (CHANGE_REQUEST.type,)

@@ -156,13 +156,20 @@ class Opener:
         sockets = self._given.take(what)
         for sock in sockets:
             port = add(Address.from_sockname(sock.getsockname()), sock).port
-        for host in self._config.listen if not sockets else ():
+        for host in self._hosts(transport) if not sockets else ():
             try:
                 port = add(Address(host, port), None).port
             except OSError as error:
                 protocol = "UDP" if transport in (Transport.UDP, Transport.DTLS) else "TCP"
                 raise refused(error, host, port, protocol, flag) from error
         return port
+
+    def _hosts(self, transport: Transport) -> tuple[str, ...]:
+        """Where to listen: behaviour discovery needs its second address over UDP, listed or not."""
+        listen, second = self._config.listen, self._config.stun_alternate_address
+        if second is None or second in listen or transport is not Transport.UDP:
+            return listen
+        return (*listen, second)
 
     def _adder(
         self, transport: Transport, http: HttpServer | None
@@ -184,7 +191,7 @@ class Opener:
         It only helps clients to understand their NAT, so the server does without when it is taken.
         """
         port = self._config.stun_alternate_port
-        for host in self._config.listen if port is not None else ():
+        for host in self._hosts(Transport.UDP) if port is not None else ():
             try:
                 port = self._turn.add_listener(Address(host, port or 0)).port
             except OSError as error:

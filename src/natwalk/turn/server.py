@@ -14,6 +14,7 @@ from typing import Final
 from natwalk.core import (
     Address,
     Drops,
+    LocalProtocolError,
     MalformedMessage,
     Outbox,
     Path,
@@ -163,7 +164,13 @@ class TurnServer:
         self._binding.wall_offset = wall_minus_monotonic
 
     def set_behaviour(self, behaviour: Behaviour | None) -> None:
-        """Take part in behaviour discovery (RFC 5780 §6) on those addresses, which must be listeners."""
+        """Take part in behaviour discovery (RFC 5780 §6) on the addresses of ``behaviour``; None: no more.
+
+        Raises LocalProtocolError, having changed nothing, when one of them is no listener over UDP.
+        """
+        for address in () if behaviour is None else behaviour.local_addresses:
+            if (address, Transport.UDP) not in self._listeners:
+                raise LocalProtocolError(f"{address} of behaviour discovery is no listener")
         self._binding.set_behaviour(behaviour)
 
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
