@@ -5,7 +5,19 @@ from __future__ import annotations
 from random import Random
 
 from natwalk.core import Address
-from natwalk.nat import Dropped, DropReason, Nat, NatConfig, Packet, Side, Translation, Verdict
+from natwalk.nat import (
+    Dropped,
+    DropReason,
+    KindSpec,
+    Layers,
+    Nat,
+    NatConfig,
+    Packet,
+    Side,
+    Translation,
+    Verdict,
+    make_box,
+)
 
 PUBLIC = "198.51.100.1"
 SECOND = "198.51.100.2"
@@ -39,3 +51,13 @@ def into(nat: Nat, source: Address, destination: Address, now: float = 0.0) -> V
 def reason(verdict: Verdict) -> DropReason | None:
     """Why it was dropped; None when it was not."""
     return verdict.reason if isinstance(verdict, Dropped) else None
+
+
+def build(spec: KindSpec, seed: int = 1) -> Layers:
+    """The boxes of a preset, one behind the other."""
+    boxes = []
+    for depth, layer in enumerate(spec.layers):
+        last = depth == len(spec.layers) - 1
+        public = [f"198.51.100.{n + 1}" for n in range(spec.public_addresses)] if last else ["100.64.0.1"]
+        boxes.append(make_box(layer, *public, random_bytes=Random(seed + depth).randbytes))
+    return Layers(boxes)

@@ -7,12 +7,9 @@ import pytest
 from nat.support import HOST, PUBLIC, REMOTE
 from natwalk.nat import (
     KINDS,
-    Firewall,
-    FirewallConfig,
     Nat,
     NatConfig,
     Packet,
-    Side,
     Translation,
     describe,
     kind_spec,
@@ -22,12 +19,16 @@ from natwalk.nat.packet import Dropped, DropReason
 
 EXPECTED = {
     "none": "none: no NAT, no firewall",
-    "full-cone": "full-cone: endpoint-independent mapping, endpoint-independent filtering",
-    "address-restricted": "address-restricted: endpoint-independent mapping, address-dependent filtering",
-    "port-restricted": "port-restricted: endpoint-independent mapping, address-and-port-dependent filtering",
-    "symmetric": "symmetric: address-and-port-dependent mapping, address-and-port-dependent filtering",
-    "cgnat": "cgnat: endpoint-independent mapping, address-and-port-dependent filtering; "
-    "behind a carrier NAT with endpoint-independent mapping, address-and-port-dependent filtering",
+    "full-cone": "full-cone: endpoint-independent mapping, endpoint-independent filtering (full cone)",
+    "address-restricted": "address-restricted: endpoint-independent mapping, address-dependent filtering "
+    "(restricted cone)",
+    "port-restricted": "port-restricted: endpoint-independent mapping, address-and-port-dependent filtering "
+    "(port restricted cone)",
+    "symmetric": "symmetric: address-and-port-dependent mapping, address-and-port-dependent filtering "
+    "(symmetric)",
+    "cgnat": "cgnat: endpoint-independent mapping, address-and-port-dependent filtering "
+    "(port restricted cone); behind a carrier NAT with endpoint-independent mapping, "
+    "address-and-port-dependent filtering (port restricted cone)",
     "udp-blocked": "udp-blocked: a firewall that drops all UDP",
 }
 
@@ -57,14 +58,3 @@ def test_every_layer_makes_a_box_that_works_as_its_kind_says(kind: str) -> None:
             assert verdict.packet.source.host == PUBLIC
         else:
             assert verdict == Dropped(DropReason.UDP_BLOCKED)
-
-
-def test_a_firewall_passes_all_or_nothing_unchanged() -> None:
-    packet = Packet(HOST, REMOTE, b"x")
-    opened = Firewall(FirewallConfig(udp=True))
-    assert opened.outbound(packet, 0.0) == Translation(packet, Side.EXTERNAL)
-    assert opened.inbound(packet, 0.0) == Translation(packet, Side.INTERNAL)
-    closed = Firewall(FirewallConfig(udp=False))
-    closed.reset(0.0)
-    assert closed.outbound(packet, 0.0) == closed.inbound(packet, 0.0) == Dropped(DropReason.UDP_BLOCKED)
-    assert closed.drops.counts == {"UDP blocked": 2}

@@ -17,7 +17,7 @@ from string import Template
 from types import MappingProxyType
 from typing import Final
 
-from natwalk.nat import Allocation, Filtering, FirewallConfig, LayerConfig, Mapping, NatConfig
+from natwalk.nat import Allocation, Filtering, FirewallConfig, LayerConfig, Mapping, NatConfig, describe
 
 TABLE: Final = "natwalk"
 CARRIER_PORT_MASK: Final = 0x2000
@@ -99,13 +99,15 @@ def ruleset(layer: LayerConfig, public_address: str, port_mask: int) -> str:
                 raise ValueError(f"the lab has no NAT with {behaviour}")
             admit, tables = _RULES[layer.mapping, layer.filtering]
             udp_port = _port_rule(layer.mapping, port_mask)
+        case _:
+            raise ValueError(f"the lab has no NAT with {describe(layer)}")
     return _ROUTER.substitute(admit=admit, public=public_address, udp_port=udp_port, tables=tables)
 
 
 def port_mask_of(layer: LayerConfig) -> int:
     """The port mask a router starts with: ports are kept unless the kind allocates them otherwise."""
-    keeps = isinstance(layer, FirewallConfig) or layer.allocation is Allocation.PRESERVE
-    return 0 if keeps else CARRIER_PORT_MASK
+    moves = isinstance(layer, NatConfig) and layer.allocation is not Allocation.PRESERVE
+    return CARRIER_PORT_MASK if moves else 0
 
 
 def _port_rule(mapping: Mapping, port_mask: int) -> str:

@@ -156,10 +156,3 @@ class NatConfig(FlowConfig):
     def at(self, *public_addresses: str) -> NatConfig:
         """The same behaviour with these external addresses."""
         return replace(self, public_addresses=public_addresses)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirewallConfig:
-    """A firewall that translates nothing; ``udp`` says whether it lets UDP pass."""
-
-    udp: bool

@@ -1,30 +1,51 @@
-"""The kinds of NAT that users know by name, each as the layers of middleboxes it stands for."""
+"""Kinds of NAT by name, each as the layers of middleboxes it stands for: those that users know."""
 
 from __future__ import annotations
 
 import collections.abc
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
-from natwalk.nat.config import FirewallConfig, NatConfig
+from natwalk.nat.box_config import FirewallConfig, LayerConfig
+from natwalk.nat.config import NatConfig
+from natwalk.nat.describe import behaviour
 from natwalk.nat.dimensions import Allocation, Filtering, Mapping
+from natwalk.nat.gateway_config import GatewayConfig
 
-LayerConfig = NatConfig | FirewallConfig
+
+class Group(StrEnum):
+    """Where one meets a kind of NAT."""
+
+    KIND = "kinds users know"
+    HOME = "home routers"
+    CARRIER = "carriers"
+    CLOUD = "clouds"
+    CORPORATE = "corporate networks"
+    HOTEL = "hotels and the like"
+    QUIRK = "quirks of the field"
 
 
 @dataclass(frozen=True, slots=True)
 class KindSpec:
-    """One row of :data:`KINDS`; ``layers`` go from the peer outwards, none when nothing is between."""
+    """One kind; ``layers`` go from the peer outwards, none when nothing is between."""
 
     name: str
     classic: str
     """What RFC 3489 §5 or common speech calls it."""
     layers: tuple[LayerConfig, ...]
+    source: str = ""
+    """Where its behaviour and numbers are from."""
+    group: Group = Group.KIND
+    public_addresses: int = 1
+    """How many external addresses its outermost layer has."""
+    services: GatewayConfig | None = None
+    """What the innermost layer offers to its LAN."""
 
     @property
     def translates(self) -> bool:
         """Whether any layer rewrites addresses."""
-        return any(isinstance(layer, NatConfig) for layer in self.layers)
+        return any(not isinstance(layer, FirewallConfig) for layer in self.layers)
 
     @property
     def passes_udp(self) -> bool:
@@ -32,13 +53,14 @@ class KindSpec:
         return all(layer.udp for layer in self.layers if isinstance(layer, FirewallConfig))
 
     def __str__(self) -> str:
-        layers = "; behind a carrier NAT with ".join(map(_behaviour, self.layers))
-        return f"{self.name}: {layers or 'no NAT, no firewall'}"
-
-
-def describe(kind: str) -> str:
-    """What ``kind`` is, by its name and in RFC 4787's words; raises ValueError for a name no table knows."""
-    return str(kind_spec(kind))
+        words = ""
+        for depth, layer in enumerate(self.layers):
+            before = any(not isinstance(inner, FirewallConfig) for inner in self.layers[:depth])
+            what = (
+                ("a carrier NAT with " if before else "a NAT with ") if isinstance(layer, NatConfig) else ""
+            )
+            words += f"; behind {what}{behaviour(layer)}" if depth else behaviour(layer)
+        return f"{self.name}: {words or 'no NAT, no firewall'}"
 
 
 def kind_spec(kind: str) -> KindSpec:
@@ -49,16 +71,9 @@ def kind_spec(kind: str) -> KindSpec:
     return spec
 
 
-def _behaviour(layer: LayerConfig) -> str:
-    match layer:
-        case NatConfig():
-            return f"{layer.mapping.value} mapping, {layer.filtering.value} filtering"
-        case FirewallConfig():
-            return "a firewall that lets UDP pass" if layer.udp else "a firewall that drops all UDP"
-
-
 _HOME: Final = 30.0  # seconds; the shortest binding found in home gateways (Hätönen et al., IMC 2010)
 _CARRIER: Final = 35.0  # seconds; the median of fixed-line carriers (Richter et al., IMC 2016)
+_HATONEN: Final = "Hätönen et al., IMC 2010: shortest UDP binding of home gateways"
 
 
 def _home(mapping: Mapping, filtering: Filtering, allocation: Allocation = Allocation.PRESERVE) -> NatConfig:
@@ -79,21 +94,24 @@ _CARRIER_NAT: Final = NatConfig(
 KINDS: Final[collections.abc.Mapping[str, KindSpec]] = {
     spec.name: spec
     for spec in (
-        KindSpec("none", "open internet", ()),
+        KindSpec("none", "open internet", (), "no box at all"),
         KindSpec(
             "full-cone",
             "full cone",
             (_home(Mapping.ENDPOINT_INDEPENDENT, Filtering.ENDPOINT_INDEPENDENT),),
+            _HATONEN,
         ),
         KindSpec(
             "address-restricted",
             "restricted cone",
             (_home(Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_DEPENDENT),),
+            _HATONEN,
         ),
         KindSpec(
             "port-restricted",
             "port restricted cone",
             (_home(Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT),),
+            _HATONEN,
         ),
         KindSpec(
             "symmetric",
@@ -105,12 +123,19 @@ KINDS: Final[collections.abc.Mapping[str, KindSpec]] = {
                     Allocation.RANDOM,
                 ),
             ),
+            _HATONEN,
         ),
         KindSpec(
             "cgnat",
             "port restricted cone behind a carrier-grade NAT",
             (_home(Mapping.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT), _CARRIER_NAT),
+            "Richter et al., IMC 2016: median of fixed-line carriers; RFC 6888 §3",
         ),
-        KindSpec("udp-blocked", "firewall that blocks UDP", (FirewallConfig(udp=False),)),
+        KindSpec(
+            "udp-blocked",
+            "firewall that blocks UDP",
+            (FirewallConfig(udp=False),),
+            "RFC 9308 §2: 3-5 % of networks",
+        ),
     )
 }

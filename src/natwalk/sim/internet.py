@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from natwalk.core import Address
-from natwalk.nat import KindSpec, NatConfig, kind_spec
+from natwalk.nat import FirewallConfig, KindSpec, kind_spec
 from natwalk.sim.channel import Channel
 from natwalk.sim.host import Host
 from natwalk.sim.link import Link, LinkConfig
@@ -113,8 +113,8 @@ def _site(
     routers: list[Router] = []
     for depth, layer in enumerate(spec.layers):
         outside = address
-        if isinstance(layer, NatConfig):
-            more = any(isinstance(outer, NatConfig) for outer in spec.layers[depth + 1 :])
+        if not isinstance(layer, FirewallConfig):
+            more = any(not isinstance(outer, FirewallConfig) for outer in spec.layers[depth + 1 :])
             outside = (region.shared if more else region.public).format(depth + 1)
         router = network.router(f"{_role(spec, depth)}-{name}", layer, public_addresses=(outside,))
         network.connect(node, router, address, config=LAN)
@@ -142,6 +142,6 @@ def _host_address(spec: KindSpec, region: Region, number: int) -> str:
 
 
 def _role(spec: KindSpec, depth: int) -> str:
-    if not isinstance(spec.layers[depth], NatConfig):
+    if isinstance(spec.layers[depth], FirewallConfig):
         return "firewall"
     return "nat" if len(spec.layers) == 1 else ("home", "carrier")[min(depth, 1)]

@@ -1,0 +1,104 @@
+"""What NATs in the field do that no standard foresaw, each as a kind of its own with who saw it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from natwalk.nat.box_config import FirewallConfig
+from natwalk.nat.config import NatConfig
+from natwalk.nat.dimensions import Allocation, EarlyProbe, Mapping, Pooling
+from natwalk.nat.gateway_config import GatewayConfig, ServiceQuirk
+from natwalk.nat.kinds import KindSpec
+
+_APDM: Final = Mapping.ADDRESS_AND_PORT_DEPENDENT
+_CONE: Final = "port restricted cone"
+_UPNP: Final = {
+    ServiceQuirk.ONLY_PERMANENT_LEASES: ("upnp-permanent-only", "NetBird; tailscale#10771"),
+    ServiceQuirk.REPLY_FROM_OTHER_PORT: ("reply-from-other-port", "tailscale#14344"),
+    ServiceQuirk.PRIVATE_EXTERNAL_ADDRESS: ("private-external-address", "tailscale#8364"),
+    ServiceQuirk.SAME_PORT_ONLY: ("upnp-same-port-only", "tailscale#13745"),
+    ServiceQuirk.DEAD_SERVICES: ("upnp-dead-services", "tailscale#15223"),
+}
+
+QUIRKS: Final = (
+    KindSpec(
+        "absolute-timeout",
+        _CONE,
+        (NatConfig(absolute_timeout=50.0, absolute_spread=25.0),),
+        "iroh#4424: UDP mappings end 50-75 s after they were made, whatever the traffic",
+    ),
+    KindSpec(
+        "remaps-early",
+        _CONE,
+        (NatConfig(allocation=Allocation.RANDOM, remap_after=30.0),),
+        "Tailscale netcheck: a new mapping is handed out while the old one still lives",
+    ),
+    KindSpec(
+        "same-port-starves",
+        _CONE,
+        (NatConfig(allocation=Allocation.OVERLOAD),),
+        "tailscale#2187, tailscale#14704: several clients with the same local port starve the NAT",
+    ),
+    KindSpec(
+        "poisoned-by-probes",
+        _CONE,
+        (NatConfig(early_probe=EarlyProbe.POISONS),),
+        "Dolphin PR 11382, frp, hyperdht: an inbound probe before the outbound one poisons the mapping",
+    ),
+    KindSpec(
+        "answers-probes",
+        _CONE,
+        (NatConfig(early_probe=EarlyProbe.ANSWERED),),
+        "frp, hyperdht: openers of low TTL, so that gateways have no probe to answer",
+    ),
+    KindSpec(
+        "all-but-500",
+        "symmetric",
+        (NatConfig(mapping=_APDM, allocation=Allocation.RANDOM, independent_ports=frozenset({500})),),
+        "tailscale#864: endpoint-dependent for every port but UDP 500",
+    ),
+    KindSpec(
+        "snat-moves-ports",
+        "port restricted cone until ports collide",
+        (
+            NatConfig(
+                mapping=_APDM,
+                share_ports=True,
+                idle_timeout=30.0,
+                replied_timeout=120.0,
+                inbound_refresh=True,
+            ),
+        ),
+        "patchbay notes: Linux SNAT does not keep the port across conntrack entries",
+    ),
+    KindSpec(
+        "several-addresses",
+        "symmetric",
+        (NatConfig(mapping=_APDM, allocation=Allocation.RANDOM, pooling=Pooling.ARBITRARY),),
+        "frp#4232: several public addresses, and the address changes between flows",
+        public_addresses=4,
+    ),
+    KindSpec(
+        "pings-only",
+        _CONE,
+        (FirewallConfig(udp=True, only_stun=True), NatConfig()),
+        "tailscale#19457: pings pass, data does not",
+    ),
+    KindSpec(
+        "large-packets-vanish",
+        _CONE,
+        (NatConfig(max_packet=1280),),
+        "RFC 9308 §2: UDP works, packets above some size vanish",
+    ),
+    *(
+        KindSpec(
+            name,
+            _CONE,
+            (NatConfig(idle_timeout=30.0),),
+            f"{source}: {quirk.value}",
+            services=GatewayConfig(nat_pmp=True, pcp=True, upnp=1, quirks=frozenset({quirk})),
+        )
+        for quirk, (name, source) in _UPNP.items()
+    ),
+)
+"""Put into :data:`natwalk.nat.PRESETS` under :attr:`Group.QUIRK <natwalk.nat.Group.QUIRK>`."""
