@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.async_api import Page, async_playwright
 
+from certificates import write_certificate
+from natwalk.aio.tls import ServerTls
 from natwalk.aio.turn_server import TurnServerDriver
-from natwalk.core import Address
+from natwalk.core import Address, Transport
 from natwalk.turn import AllocationEnded, PeerPolicy, TurnConfig, TurnServerEvent
 
 CHROMIUM = shutil.which("chromium")
@@ -64,11 +70,11 @@ async def opened(profile: Path, *flags: str) -> AsyncIterator[Page]:
             yield page
 
 
-async def meet(page: Page, uri: str) -> dict[str, Any]:
+async def meet(page: Page, uri: str, *, patience_ms: int = PATIENCE_MS) -> dict[str, Any]:
     """What the page says became of a connection through the server of ``uri``."""
     server = {"urls": [uri], "username": "alice", "credential": "secret"}
     outcome: dict[str, Any] = await page.evaluate(
-        "([server, patience]) => relayedPair(server, patience)", [server, PATIENCE_MS]
+        "([server, patience]) => relayedPair(server, patience)", [server, patience_ms]
     )
     return outcome
 
@@ -82,12 +88,61 @@ def check(outcome: dict[str, Any], protocol: str) -> None:
     assert all(" typ relay " in candidate for candidate in outcome["candidates"])
 
 
+def check_relayed(events: list[TurnServerEvent], transport: Transport) -> None:
+    """All that was sent passed the server, from clients on ``transport``."""
+    ended = [event for event in events if isinstance(event, AllocationEnded)]
+    assert len(ended) >= 2
+    assert {event.transport for event in ended} == {transport}
+    assert sum(event.counters.bytes_to_peers for event in ended) >= 2000
+
+
+def spki_pin(cert: Path) -> str:
+    """The hash of the public key in ``cert`` by which Chromium is told to trust it."""
+    key = x509.load_pem_x509_certificate(cert.read_bytes()).public_key()
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(encoded).digest()).decode()
+
+
 async def test_a_data_channel_through_the_relay(tmp_path: Path) -> None:
-    """The channel opens and bytes pass both ways, all of them through the server."""
+    """UDP: the channel opens and bytes pass both ways, all of them through the server."""
     events: list[TurnServerEvent] = []
     driver = await TurnServerDriver.start(CONFIG, [Address("127.0.0.1", 0)], on_event=events.append)
     async with asyncio.timeout(60), driver as server, opened(tmp_path) as page:
         check(await meet(page, f"turn:127.0.0.1:{server.listeners[0].port}?transport=udp"), "udp")
-    ended = [event for event in events if isinstance(event, AllocationEnded)]
-    assert len(ended) >= 2
-    assert sum(event.counters.bytes_to_peers for event in ended) >= 2000
+    check_relayed(events, Transport.UDP)
+
+
+async def test_tcp_to_the_server(tmp_path: Path) -> None:
+    """``turn:…?transport=tcp``, where UDP is blocked."""
+    events: list[TurnServerEvent] = []
+    driver = await TurnServerDriver.start(CONFIG, [], on_event=events.append)
+    async with asyncio.timeout(60), driver as server, opened(tmp_path) as page:
+        port = server.add_listener(Address("127.0.0.1", 0), Transport.TCP).port
+        check(await meet(page, f"turn:127.0.0.1:{port}?transport=tcp"), "tcp")
+    check_relayed(events, Transport.TCP)
+
+
+async def test_tls_to_the_server(tmp_path: Path) -> None:
+    """``turns:``, with a certificate made for this test, which Chromium trusts by the hash of its key."""
+    events: list[TurnServerEvent] = []
+    files = write_certificate(tmp_path)
+    tls = ServerTls(files.cert, files.key)
+    trust = f"--ignore-certificate-errors-spki-list={spki_pin(files.cert)}"
+    driver = await TurnServerDriver.start(CONFIG, [], on_event=events.append)
+    async with asyncio.timeout(60), driver as server, opened(tmp_path / "profile", trust) as page:
+        port = server.add_listener(Address("127.0.0.1", 0), Transport.TLS, tls=tls).port
+        check(await meet(page, f"turns:127.0.0.1:{port}?transport=tcp"), "tls")
+    check_relayed(events, Transport.TLS)
+
+
+async def test_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
+    """Chromium does check: without the hash of the key there is no relay and so no connection."""
+    files = write_certificate(tmp_path)
+    tls = ServerTls(files.cert, files.key)
+    driver = await TurnServerDriver.start(CONFIG, [])
+    async with asyncio.timeout(60), driver as server, opened(tmp_path / "profile") as page:
+        port = server.add_listener(Address("127.0.0.1", 0), Transport.TLS, tls=tls).port
+        outcome = await meet(page, f"turns:127.0.0.1:{port}?transport=tcp", patience_ms=3000)
+        assert not outcome["opened"]
+        assert outcome["candidates"] == []
+        assert server.stats.allocations == 0
