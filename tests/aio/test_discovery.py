@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from loopback_ports import A1, A2, two_free_ports
-from natwalk.aio.discovery import discover_behaviour
+from natwalk.aio.discovery import discover_behaviour, discover_lifetime
 from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address
 from natwalk.stun import Behaviour, Dependence, Step
+from natwalk.stun.lifetime import LifetimeTried, MappingLifetime
 from natwalk.turn import TurnConfig
 
 
@@ -71,3 +72,19 @@ async def test_a_cancelled_discovery_leaves_nothing_open() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await discover_behaviour(Address(*silent.getsockname()))
+
+
+async def test_a_mapping_that_no_nat_makes_outlives_everything() -> None:
+    first, second = two_free_ports()
+    tried: list[LifetimeTried] = []
+    async with serving(Behaviour(Address(A1, first), Address(A2, second))), asyncio.timeout(20):
+        found = await discover_lifetime(Address(A1, first), longest=0.2, resolution=0.1, on_try=tried.append)
+    assert found == MappingLifetime(0.2)
+    assert tried == [LifetimeTried(0.2, True)]
+
+
+async def test_a_plain_server_does_not_tell_lifetimes() -> None:
+    driver = await TurnServerDriver.start(TurnConfig(), [Address(A1, 0)])
+    async with driver, asyncio.timeout(20):
+        found = await discover_lifetime(driver.listeners[0], longest=0.2, resolution=0.1)
+    assert found == MappingLifetime(unknown="the server answers 420")

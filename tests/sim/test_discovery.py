@@ -17,6 +17,7 @@ from natwalk.nat import (
 from natwalk.sim import attach
 from natwalk.sim.internet import SERVER, SERVER_ALTERNATE, Internet, two_peers
 from natwalk.stun import Behaviour, BehaviourDiscovery, BindingServer, NatBehaviour, Step
+from natwalk.stun.lifetime import LifetimeProbe, MappingLifetime
 
 PRIMARY, ALTERNATE = Address(SERVER, 3478), Address(SERVER_ALTERNATE, 3479)
 
@@ -111,3 +112,25 @@ def test_it_takes_ten_seconds_at_most() -> None:
     start = internet.network.now
     discover(internet)
     assert internet.network.now - start < 10.0
+
+
+@pytest.mark.parametrize("mapping", Mapping)
+@pytest.mark.parametrize("idle", [17.0, 30.0, 120.0, 400.0])
+def test_the_lifetime_of_idle_mappings_is_found(mapping: Mapping, idle: float) -> None:
+    """RFC 5780 §4.6, within two seconds of what the NAT was built with."""
+    config = NatConfig(mapping=mapping, allocation=Allocation.RANDOM, idle_timeout=idle)
+    internet = two_peers(KindSpec("test", "test", (config,)), "none", seed=9)
+    network, host = internet.network, internet.a.host
+    behaviour = Behaviour(PRIMARY, ALTERNATE)
+    attach(network, BindingServer(behaviour=behaviour), internet.server, behaviour.local_addresses)
+    sockets = [Address(host.address, 5000), Address(host.address, 5001)]
+    core = LifetimeProbe(PRIMARY, *sockets, random_bytes=host.random_bytes, now=network.now)
+    driver = attach(network, core, host, sockets)
+    network.run_for(3600, stop=lambda: isinstance((driver.events or [None])[-1], MappingLifetime))
+    found = driver.events[-1]
+    assert isinstance(found, MappingLifetime)
+    if idle > 300:
+        assert found == MappingLifetime(300.0)
+        return
+    assert found.less_than is not None
+    assert found.at_least <= idle <= found.less_than <= found.at_least + 2.0
