@@ -21,8 +21,8 @@ class Acceptor:
     """A socket listening on ``address`` whose connections are given to ``on_accepted``, which owns them.
 
     ``shared`` lets other sockets of this user bind the same address, to connect from it (RFC 6062 §5.2).
-    While the process has no file descriptor left, accepting pauses (FAULTS 65). Raises OSError when the
-    address cannot be bound.
+    A ``sock`` that listens there already is taken over. While the process has no file descriptor left,
+    accepting pauses (FAULTS 65). Raises OSError when the address cannot be bound.
     """
 
     def __init__(
@@ -32,11 +32,12 @@ class Acceptor:
         drops: Drops,
         *,
         shared: bool = False,
+        sock: socket.socket | None = None,
     ) -> None:
         self._on_accepted = on_accepted
         self._drops = drops
         self._loop = asyncio.get_running_loop()
-        self._sock = _listening_socket(address, shared=shared)
+        self._sock = sock or _listening_socket(address, shared=shared)
         self._pause: asyncio.TimerHandle | None = None
         self.local = Address.from_sockname(self._sock.getsockname())
         self._resume()

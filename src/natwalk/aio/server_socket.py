@@ -37,9 +37,15 @@ class ServerSocket(UdpSocket):
     on_icmp: OnIcmp | None = None
 
     @classmethod
-    def listener(cls, address: Address, on_datagrams: OnDatagrams, readers: Readers) -> ServerSocket:
-        """A socket that clients send to. Raises OSError when ``address`` cannot be bound."""
-        return cls.bind(address, on_datagrams, receive_buffer=LISTENER_BUFFER, readers=readers)
+    def listener(
+        cls,
+        address: Address,
+        on_datagrams: OnDatagrams,
+        readers: Readers,
+        sock: socket.socket | None = None,
+    ) -> ServerSocket:
+        """A socket that clients send to, ``sock`` if there is one. OSError when it cannot be bound."""
+        return cls.bind(address, on_datagrams, receive_buffer=LISTENER_BUFFER, readers=readers, sock=sock)
 
     @classmethod
     def relay(

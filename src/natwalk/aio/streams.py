@@ -62,15 +62,18 @@ class StreamServer:
         tls: ServerTls | None = None,
         proxy_from: Iterable[str] = (),
         on_other: Callable[[], asyncio.Protocol] | None = None,
+        sock: socket.socket | None = None,
     ) -> Address:
-        """Accept connections on ``address``; returns it with the real port.
+        """Accept connections on ``address``, or on ``sock``, which listens there; returns the real address.
 
         Raises OSError when it cannot be bound and ValueError on a network in ``proxy_from`` that is none.
         """
         proxies = tuple(ip_network(text) for text in proxy_from)
         # The listener's address is known only once it is bound.
         listeners: list[StreamListener] = []
-        acceptor = Acceptor(address, lambda sock: self._accepted(listeners[0], sock), self.drops)
+        acceptor = Acceptor(
+            address, lambda accepted: self._accepted(listeners[0], accepted), self.drops, sock=sock
+        )
         listeners.append(StreamListener(acceptor.local, transport, tls, proxies, on_other))
         self._acceptors.append(acceptor)
         return acceptor.local

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -122,23 +123,25 @@ class TurnServerDriver:
         tls: ServerTls | None = None,
         proxy_from: Iterable[str] = (),
         on_other: Callable[[], asyncio.Protocol] | None = None,
+        sock: socket.socket | None = None,
     ) -> Address:
         """Serve on ``address`` over ``transport`` too; returns it with the real port.
 
         ``tls`` is needed for TLS and DTLS; a UDP listener with it takes both plain datagrams and DTLS, told
         apart by the first byte (RFC 7983). Connections from the networks ``proxy_from`` must begin with a
         PROXY protocol header, which says who the client is. ``on_other`` makes the protocol for connections
-        of a shared port that carry something else than STUN and TURN. Raises OSError when the address
-        cannot be bound and ValueError when the arguments do not fit together.
+        of a shared port that carry something else than STUN and TURN. ``sock`` is bound to ``address``
+        already (and listens, for streams) and is taken over. Raises OSError when the address cannot be
+        bound and ValueError when the arguments do not fit together.
         """
         if (transport is Transport.TCP and tls) or (transport in _NEED_TLS and not tls):
             raise ValueError(f"a listener for {transport} with{'' if tls else 'out'} a certificate")
         if transport.is_stream:
             local = self._streams.listen(
-                address, transport, tls=tls, proxy_from=proxy_from, on_other=on_other
+                address, transport, tls=tls, proxy_from=proxy_from, on_other=on_other, sock=sock
             )
         else:
-            local = self._open_listener(address, tls)
+            local = self._open_listener(address, tls, sock)
             if transport is Transport.UDP:
                 self._listeners.append(local)
             if tls is not None:
@@ -258,11 +261,11 @@ class TurnServerDriver:
 
     # Datagrams and time.
 
-    def _open_listener(self, address: Address, tls: ServerTls | None) -> Address:
+    def _open_listener(self, address: Address, tls: ServerTls | None, given: socket.socket | None) -> Address:
         # The path's local address is known only once the socket is bound.
         bound: list[Address] = []
         take = self._on_datagrams if tls is None else self._on_mixed_datagrams
-        sock = ServerSocket.listener(address, lambda batch: take(bound[0], batch), self._readers)
+        sock = ServerSocket.listener(address, lambda batch: take(bound[0], batch), self._readers, given)
         bound.append(sock.local)
         self._sockets[sock.local] = sock
         if tls is not None:

@@ -92,8 +92,11 @@ class UdpSocket:
         receive_buffer: int = 16 << 20,
         on_error: OnError | None = None,
         readers: Readers | None = None,
+        sock: socket.socket | None = None,
     ) -> Self:
         """A socket bound to ``address`` (port 0: any free one), reading from now on.
+
+        A ``sock`` that is bound there already is taken over instead, and closed with this one.
 
         ``receive_buffer`` is in bytes, for both directions; without privileges the kernel caps it.
         ``readers`` tells when it is readable instead of the event loop. Raises OSError when the address
@@ -101,13 +104,16 @@ class UdpSocket:
         """
         loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        given = sock is not None
+        if sock is None:
+            sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             _set_buffers(sock, receive_buffer)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             cls._set_fragmentation(sock)
-            sock.bind(address.sockname)
+            if not given:
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind(address.sockname)
             return cls(sock, loop, on_datagrams, on_error, readers)
         except BaseException:
             sock.close()

@@ -181,7 +181,9 @@ class Opener:
         tls = self._tls if secure else None
 
         def add(address: Address, sock: socket.socket | None) -> Address:
-            return self._turn.add_listener(address, transport, tls=tls, proxy_from=proxies, on_other=on_other)
+            return self._turn.add_listener(
+                address, transport, tls=tls, proxy_from=proxies, on_other=on_other, sock=sock
+            )
 
         return add
 

@@ -142,13 +142,9 @@ class _Server:
         watch = FileWatch(config.files if load is not None else ())
         self._heartbeat = Heartbeat(services, self._notifier, watch, self._changed, self._lines_dropped)
         self._notifier.ready(self._status())
-        self._log.info(
-            "serving",
-            ports={name: getattr(services.ports, name) for name in Ports.__slots__},
-            http=self._http_port,
-            addresses=len(config.listen),
-            relays=len(config.turn.relay_addresses),
-        )
+        open_ports = {name: getattr(services.ports, name) for name in Ports.__slots__}
+        open_ports = {name: port for name, port in open_ports.items() if port}
+        self._log.info("serving", **open_ports, http=self._http_port)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Obey orders until one ends the server, or ``stop`` is set, or HTTP ended by itself."""

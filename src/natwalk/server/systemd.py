@@ -24,9 +24,9 @@ def activated_sockets(environ: Mapping[str, str], pid: int) -> list[tuple[str, s
 
     Raises StartError when what it says cannot be.
     """
-    if environ.get("LISTEN_PID") != str(pid):
+    count = environ.get("LISTEN_FDS")
+    if count is None or environ.get("LISTEN_PID") != str(pid):
         return []
-    count = environ.get("LISTEN_FDS", "")
     if not count.isascii() or not count.isdigit() or int(count) > _MOST_SOCKETS:
         raise StartError(f"LISTEN_FDS is {count[:20]!r}, not a number of sockets", "correct the .socket unit")
     names = environ.get("LISTEN_FDNAMES", "").split(":")
