@@ -41,7 +41,7 @@ from natwalk.turn import (
 LOOPBACK = Address("127.0.0.1", 0)
 ALICE = PasswordCredentials("alice", "correct horse")
 STREAMS = (Transport.TCP, Transport.TLS)
-SERVED = (Transport.UDP, *STREAMS)
+SERVED = tuple(Transport)
 
 
 class Server:
@@ -94,6 +94,7 @@ async def server(certificates: Path) -> AsyncIterator[Server]:
         server.listen(Transport.UDP)
         server.listen(Transport.TCP)
         server.listen(Transport.TLS, tls=tls)
+        server.listen(Transport.DTLS, tls=tls)
         yield server
 
 
@@ -124,7 +125,7 @@ async def exchange(allocation: TurnAllocation, host: str = "127.0.0.1", text: by
 @pytest.mark.parametrize("transport", SERVED)
 async def test_data_pass_over_every_transport(server: Server, transport: Transport) -> None:
     async with await server.open(transport) as allocation:
-        for size in (1, 2, 3, 4, 1200, 20_000):
+        for size in (1, 2, 3, 4, 1200, 15_000):
             await exchange(allocation, text=secrets.token_bytes(size))
     await until(lambda: not server.driver.stats.allocations)
     [ended] = [event for event in server.events if isinstance(event, AllocationEnded)]
@@ -335,7 +336,7 @@ def descriptors() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["udp", "tcp", "tls", "race"])
+@pytest.mark.parametrize("kind", ["udp", "tcp", "tls", "dtls", "race"])
 async def test_cancelled_at_every_await_nothing_stays(server: Server, kind: str) -> None:
     """FAULTS 160: no socket, no task; what the server may have made is given back with LIFETIME 0."""
 
