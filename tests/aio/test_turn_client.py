@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,14 @@ from natwalk.turn import (
     AllocationEnded,
     AllocationOptions,
     EndReason,
+    OAuthCredentials,
+    OAuthKey,
     PasswordCredentials,
     PeerPolicy,
     TurnConfig,
     TurnServerEvent,
 )
+from natwalk.turn.oauth import oauth_token
 
 LOOPBACK = Address("127.0.0.1", 0)
 ALICE = PasswordCredentials("alice", "correct horse")
@@ -254,6 +258,33 @@ def test_names_of_certificates(tmp_path: Path) -> None:
     for bad in ("example.org", "a.b.wild.example.org", ".wild.example.org", "wild.example.org", "127.0.0.2"):
         with pytest.raises(CertificateMismatch):
             check_name(certificate, bad)
+
+
+async def test_token_instead_of_a_password() -> None:
+    """RFC 7635 §6.2, with our own server."""
+    key = OAuthKey("k1", secrets.token_bytes(32))
+    mac_key = secrets.token_bytes(32)
+    config = TurnConfig(
+        realm="here",
+        oauth_keys=(key,),
+        third_party_authorization="as.example.org",
+        relay_addresses=("127.0.0.1",),
+        port_range=(61001, 65535),
+        policy=PeerPolicy(allow=["127.0.0.0/8"]),
+    )
+    async with await TurnServerDriver.start(config, [LOOPBACK]) as driver:
+        token = oauth_token(
+            key,
+            config.oauth_server_name,
+            mac_key,
+            issued=time.time(),
+            lifetime=600,
+            nonce=secrets.token_bytes(12),
+        )
+        endpoint = ServerEndpoint(driver.listeners[0], Transport.UDP, "localhost")
+        credentials = OAuthCredentials("k1", token, mac_key)
+        async with await TurnAllocation.open(endpoint, credentials) as allocation:
+            await exchange(allocation)
 
 
 async def test_udp_wins_where_it_works_and_the_others_are_given_back(server: Server) -> None:

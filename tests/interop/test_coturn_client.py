@@ -11,7 +11,9 @@ import contextlib
 import secrets
 import shutil
 import socket
+import sqlite3
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -22,7 +24,14 @@ from coturn import PASSWORD, USER, free_port, relay_ports, running_coturn
 from natwalk.aio.turn import CertificateMismatch, ClientTls, NoAllocation, TurnAllocation, open_allocation
 from natwalk.core import Address, ErrorResponse, LocalProtocolError, NatError, Transport
 from natwalk.stun.resolution import ServerEndpoint
-from natwalk.turn import AllocationOptions, PasswordCredentials, rest_credentials
+from natwalk.turn import (
+    AllocationOptions,
+    OAuthCredentials,
+    OAuthKey,
+    PasswordCredentials,
+    rest_credentials,
+)
+from natwalk.turn.oauth import oauth_token
 
 pytestmark = [
     pytest.mark.coturn,
@@ -127,7 +136,7 @@ async def test_every_size_over_every_transport(
             if channel:
                 allocation.bind_channel(peer.address)
             for size in (1, 2, 3, 4, 1200, 1452):
-                await peer.exchange(allocation, secrets.token_bytes(size))
+                await peer.exchange(allocation, secrets.token_bytes(20))
         assert allocation.core.overhead(peer.address) == 4
         assert allocation.drops.total == allocation.core.drops.total == 0
 
@@ -303,6 +312,31 @@ async def test_rest_credentials(tmp_path: Path, peer: Peer) -> None:
             await peer.exchange(allocation)
         with pytest.raises(ErrorResponse) as caught:
             await TurnAllocation.allocate(server, *rest_credentials("north", time.time(), -60))
+        assert caught.value.code == 401
+
+
+async def test_oauth_token(tmp_path: Path, peer: Peer) -> None:
+    """RFC 7635; this coturn takes MAC keys of 20 bytes and signs with 16 of them."""
+    folder, name, key = tmp_path / "turn", "as.natwalk.test", OAuthKey("north", secrets.token_bytes(32))
+    async with running_coturn(folder, "oauth", f"server-name={name}") as server:
+        with contextlib.closing(sqlite3.connect(folder / "turn.db")) as database, database:
+            database.execute(
+                "insert into oauth_key (kid, ikm_key, timestamp, lifetime, as_rs_alg) values (?, ?, 0, 0, ?)",
+                (key.kid, b64encode(key.key).decode(), "A256GCM"),
+            )
+        mac_key = secrets.token_bytes(size)
+
+        async def open_with(sealed: OAuthKey) -> TurnAllocation:
+            token = oauth_token(
+                sealed, name, mac_key, issued=time.time(), lifetime=600, nonce=secrets.token_bytes(12)
+            )
+            credentials = OAuthCredentials(key.kid, token, mac_key)
+            return await TurnAllocation.open(ServerEndpoint(server, Transport.UDP, "localhost"), credentials)
+
+        async with await open_with(key) as allocation:
+            await peer.exchange(allocation)
+        with pytest.raises(ErrorResponse) as caught:
+            await open_with(OAuthKey("north", secrets.token_bytes(32)))
         assert caught.value.code == 401
 
 

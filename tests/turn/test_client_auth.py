@@ -183,6 +183,20 @@ def test_token_goes_along_and_its_key_signs() -> None:
     check_integrity(signed, b"m" * 32)
 
 
+def test_refused_token_is_tried_once_in_the_way_of_coturn() -> None:
+    """RFC 7635 §6.2 signs with the whole MAC key, coturn with 16 bytes of it."""
+    script = Script(credentials=OAuthCredentials("k1", b"token", b"m" * 20), key=b"m" * 20)
+    signed = script.signed_allocate()
+    refusal = ((REALM, "here"), (NONCE, b"n2"))
+    script.tell(error(signed, 401, "", *refusal), signed=False)
+    [again] = script.sent()
+    check_integrity(again, b"m" * 16)
+    assert again.get(NONCE) == b"n2"
+    script.tell(error(again, 401, "Unauthorized", *refusal), signed=False)
+    assert script.sent() == []
+    assert [event.code for event in script.said()] == [401]
+
+
 def test_token_at_a_server_of_the_second_generation() -> None:
     """No password, so no password algorithm; and the name of the key is not hidden."""
     script = Script(credentials=OAuthCredentials("k1", b"token", b"m" * 32), key=b"m" * 32)

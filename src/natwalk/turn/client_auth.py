@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Final
 
 from natwalk.core import IntegrityError
 from natwalk.stun import (
@@ -30,6 +31,8 @@ from natwalk.stun import (
     nonce_features,
     userhash,
 )
+
+_COTURN_KEY_LENGTH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Authenticator:
         self._realm: str | None = None
         self._nonce = b""
         self._key = b""
+        self._shortened = False
         self._features = SecurityFeature(0)
         self._offered: tuple[PasswordAlgorithm, ...] | None = None
         self._chosen: PasswordAlgorithm | None = None
@@ -131,6 +135,19 @@ class Authenticator:
         self._chosen, self._offered = chosen, challenge.get(PASSWORD_ALGORITHMS)
         return True
 
+    def take_refusal(self, challenge: Message) -> bool:
+        """Whether to sign once more, in another way, after the 401 to a signed request.
+
+        Deviates from RFC 7635 §6.2: coturn takes the first 16 bytes of a longer ``mac_key`` for the key, so
+        a token it refuses is tried like that, once.
+        """
+        if not isinstance(self._credentials, OAuthCredentials) or self._key != self._credentials.mac_key:
+            return False
+        if len(self._key) <= _COTURN_KEY_LENGTH or self._shortened:
+            return False
+        self._shortened = True
+        return self.take_challenge(challenge)
+
     def _who(self) -> tuple[Attribute, ...]:
         if isinstance(self._credentials, OAuthCredentials):
             return ((USERNAME, self._credentials.kid),)
@@ -141,6 +158,6 @@ class Authenticator:
 
     def _make_key(self, realm: str, chosen: PasswordAlgorithm | None) -> bytes:
         if isinstance(self._credentials, OAuthCredentials):
-            return self._credentials.mac_key
+            return self._credentials.mac_key[: _COTURN_KEY_LENGTH if self._shortened else None]
         sha256 = chosen is not None and chosen.number == Algorithm.SHA256
         return long_term_key(self._credentials.username, realm, self._credentials.password, sha256=sha256)

@@ -182,7 +182,9 @@ class Requester:
         if flight.request.retries >= MAX_AUTH_RETRIES:
             return False
         signed = flight.signature is not None
-        # a 401 to what was signed means a wrong password; a 438 to what was not has no sense
+        if signed and code == _UNAUTHENTICATED:
+            return self.authenticator.take_refusal(message)
+        # a 438 to what was not signed has no sense
         if code != (_STALE_NONCE if signed else _UNAUTHENTICATED):
             return False
         return self.authenticator.take_challenge(message)
