@@ -77,6 +77,25 @@ def test_endpoint_added_later_counts_at_once() -> None:
     assert guard.is_own("93.184.216.99")
 
 
+def test_current_endpoints_are_replaced_and_added_ones_stay() -> None:
+    """FAULTS 8: an address that went may be somebody else's now; a listener is ours as long as we run."""
+    guard = make()
+    first, second = Address("93.184.216.98", 9641), Address("93.184.216.99", 9641)
+    assert guard.set_endpoints([first])
+    assert not guard.set_endpoints([first])
+    assert guard.check(first) is not None
+    assert guard.set_endpoints([second])
+    assert guard.check(first) is None
+    assert guard.check(second) is not None
+    assert guard.check(LISTENER) is not None
+    assert guard.set_endpoints([])
+    assert guard.check(second) is None
+    assert not guard.add_endpoint(LISTENER)
+    with pytest.raises(ValueError):
+        guard.set_endpoints(Address("93.184.216.99", port) for port in range(1, MAX_ENDPOINTS + 1))
+    assert guard.check(second) is None
+
+
 def test_wildcard_listener_is_refused_on_every_own_host() -> None:
     guard = PeerGuard(PeerPolicy(allow=["127.0.0.0/8"]), ["127.0.0.1"], (61001, 65535), set())
     guard.add_endpoint(Address("0.0.0.0", 3478))

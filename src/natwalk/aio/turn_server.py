@@ -153,16 +153,17 @@ class TurnServerDriver:
         return local
 
     def refresh_interfaces(self) -> None:
-        """Read the addresses of the interfaces again, so that new ones are refused as peers (FAULTS 8).
+        """Read the addresses of the interfaces again, so that those there are now are refused as peers.
 
         Done by itself every half minute while there is a listener on a wildcard address.
         """
         if self._interfaces_timer is not None:
             self._interfaces_timer.cancel()
         self._interfaces_timer = self._loop.call_later(_INTERFACES_EVERY, self.refresh_interfaces)
-        for local in self._wildcards:
-            for host in _interface_hosts(local.version):
-                self.core.add_own_endpoint(Address(host, local.port))
+        self.core.set_own_endpoints(
+            Address(host, local.port) for local in self._wildcards for host in _interface_hosts(local.version)
+        )
+        self._flush()
 
     def reconfigure(self, config: TurnConfig) -> None:
         """Go by ``config`` from now on (:meth:`~natwalk.turn.TurnServer.reconfigure`); raises ValueError."""

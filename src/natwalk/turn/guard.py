@@ -49,21 +49,24 @@ class PeerGuard:
         """Judge by ``policy`` from now on."""
         self._policy = policy
 
-    def add_endpoint(self, address: Address) -> None:
+    def add_endpoint(self, address: Address) -> bool:
         """Refuse ``address`` and its host from now on; an unspecified host means the port on every own host.
 
-        Raises :class:`ValueError` past 1024 endpoints.
+        False when that changes nothing. Raises :class:`ValueError` past 1024 endpoints.
         """
-        self._index(self._added | {address}, self._current)
+        return self._index(self._added | {address}, self._current)
 
-    def set_endpoints(self, addresses: Iterable[Address]) -> None:
+    def set_endpoints(self, addresses: Iterable[Address]) -> bool:
         """Refuse ``addresses`` instead of those the last call named; those added one by one stay.
 
-        Addresses of interfaces and back ends come and go. Raises :class:`ValueError` past 1024 endpoints.
+        Addresses of interfaces and back ends come and go. False when that changes nothing. Raises
+        :class:`ValueError` past 1024 endpoints.
         """
-        self._index(self._added, frozenset(addresses))
+        return self._index(self._added, frozenset(addresses))
 
-    def _index(self, added: set[Address], current: frozenset[Address]) -> None:
+    def _index(self, added: set[Address], current: frozenset[Address]) -> bool:
+        if (added, current) == (self._added, self._current):
+            return False
         everything = {Address(_plain_host(a.host), a.port) for a in added | current}
         if len(everything) > MAX_ENDPOINTS:
             raise ValueError(f"more than {MAX_ENDPOINTS} own endpoints")
@@ -71,6 +74,7 @@ class PeerGuard:
         self._everywhere = {a.port for a in everything if ip_address(a.host).is_unspecified}
         self._endpoints = {a for a in everything if not ip_address(a.host).is_unspecified}
         self._own_hosts = {*self._relay_hosts, *(a.host for a in self._endpoints)}
+        return True
 
     def is_own(self, host: str) -> bool:
         """True when ``host`` is an address of the server itself."""

@@ -147,16 +147,16 @@ class TurnServer:
 
     def add_own_endpoint(self, address: Address) -> None:
         """Refuse ``address`` as a peer, in running allocations too: an HTTP port, an interface's address."""
-        self._guard.add_endpoint(address)
-        self._withdraw()
+        if self._guard.add_endpoint(address):
+            self._withdraw()
 
     def set_own_endpoints(self, addresses: Iterable[Address]) -> None:
         """Refuse ``addresses`` as peers instead of those named before: interfaces and back ends now.
 
         Listeners and what :meth:`add_own_endpoint` named stay. Raises ValueError past 1024 endpoints.
         """
-        self._guard.set_endpoints(addresses)
-        self._withdraw()
+        if self._guard.set_endpoints(addresses):
+            self._withdraw()
 
     def set_wall_offset(self, wall_minus_monotonic: float) -> None:
         """Unix time minus ``now``; until it is known, no TURN REST credential is valid."""
