@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from natwalk.core import Address, Transport
 from natwalk.stun import (
@@ -400,3 +402,56 @@ def test_statistics_have_bounded_labels() -> None:
     assert stats.rate_limited > 200
     assert stats.by_transport == {Transport.UDP: 1}
     assert REALM_NAME not in repr(stats)
+
+
+PASSWORDS = ("correct horse", "battery staple", "third password")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("allocate"), st.sampled_from("abc"), st.sampled_from(PASSWORDS)),
+            st.tuples(
+                st.just("reconfigure"),
+                st.dictionaries(st.sampled_from("abc"), st.sampled_from(PASSWORDS), max_size=3),
+                st.integers(1, 3),
+            ),
+            st.tuples(st.just("disconnect"), st.sampled_from("abc"), st.none()),
+            st.tuples(st.just("drain"), st.none(), st.none()),
+        ),
+        max_size=20,
+    )
+)
+def test_nobody_holds_what_the_configuration_would_not_grant(steps: list[tuple[str, Any, Any]]) -> None:
+    """Whatever happens in whatever order: a model of who has how much agrees with the server."""
+    users: dict[str, str] = {"a": PASSWORDS[0], "b": PASSWORDS[1]}
+    quota, draining = 2, False
+    world = World(make_config(users=users, limits=TurnLimits(allocations_per_user=quota)))
+    held: dict[str, int] = {}
+    for port, (command, what, extra) in enumerate(steps, 50000):
+        if command == "allocate":
+            raw = world.raw_client(port, host=f"198.51.100.{port - 49_999}")
+            answer = code_of(raw.allocate(username=what, password=extra))
+            expected = 0
+            if users.get(what) != extra:
+                expected = 401
+            elif draining:
+                expected = 508
+            elif held.get(what, 0) >= quota:
+                expected = 486
+            assert answer == expected
+            held[what] = held.get(what, 0) + (answer == 0)
+        elif command == "reconfigure":
+            held = {name: n for name, n in held.items() if what.get(name) == users.get(name)}
+            users, quota = what, extra
+            config = make_config(users=users, limits=TurnLimits(allocations_per_user=quota))
+            world.server.reconfigure(config, world.now)
+        elif command == "disconnect":
+            assert world.server.disconnect(what, world.now) == held.pop(what, 0)
+        else:
+            draining = True
+            world.server.drain(world.now)
+        world.run()
+        assert world.server.stats.allocations == sum(held.values()) == len(world.relays)
+        assert {a.granted.username for a in world.server._table} == {n for n, k in held.items() if k}

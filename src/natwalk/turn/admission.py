@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from natwalk.core import IntegrityError, Path, RandomBytes
 from natwalk.stun import (
@@ -38,6 +38,7 @@ __all__ = ["Admission", "Granted", "Ignored", "Refused"]
 _BAD_REQUEST: Final = 400
 _HOLDER_BURST: Final = 8.0
 _LONG_AGO: Final = float("-inf")
+_KEY_SIZES: Final = {Algorithm.MD5: 16, Algorithm.SHA256: 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,7 @@ class Ignored:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+class _Claim(NamedTuple):
     """What a request says of its sender; ``name`` is None when a USERHASH fits nobody."""
 
     name: str | None
@@ -196,6 +196,9 @@ class Admission:
             return Known(holder.account, keys, Mechanism.OAUTH, holder.secret_id, holder.expires)
         if claim.algorithm not in self._config.password_algorithms:
             return Known(name)
+        if same and holder is not None and len(holder.key) == _KEY_SIZES[claim.algorithm]:
+            # a configuration that has another key for it would have ended what it holds
+            return Known(holder.account, (holder.key,), holder.mechanism)
         return self._identities.look_up(name, claim.algorithm, _LONG_AGO if same else wall)
 
     def _source_blocked(self, source: Source, now: float) -> bool:
