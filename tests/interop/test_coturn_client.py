@@ -136,7 +136,7 @@ async def test_every_size_over_every_transport(
             if channel:
                 allocation.bind_channel(peer.address)
             for size in (1, 2, 3, 4, 1200, 1452):
-                await peer.exchange(allocation, secrets.token_bytes(20))
+                await peer.exchange(allocation, secrets.token_bytes(size))
         assert allocation.core.overhead(peer.address) == 4
         assert allocation.drops.total == allocation.core.drops.total == 0
 
@@ -324,7 +324,7 @@ async def test_oauth_token(tmp_path: Path, peer: Peer) -> None:
                 "insert into oauth_key (kid, ikm_key, timestamp, lifetime, as_rs_alg) values (?, ?, 0, 0, ?)",
                 (key.kid, b64encode(key.key).decode(), "A256GCM"),
             )
-        mac_key = secrets.token_bytes(size)
+        mac_key = secrets.token_bytes(20)
 
         async def open_with(sealed: OAuthKey) -> TurnAllocation:
             token = oauth_token(
