@@ -25,9 +25,9 @@ from natwalk.stun import (
     Method,
     decode,
 )
-from natwalk.turn import TurnLimits
+from natwalk.turn import PeerPolicy, TurnConfig, TurnLimits
 from natwalk.turn.channel_data import decode_channel_data, encode_channel_data
-from turn_world import World, code_of, make_config
+from turn_world import LAB, World, code_of, make_config
 
 PER_USER, TOTAL, PERMISSIONS, CHANNELS = 3, 4, 3, 2
 USERS = ("alice", "alice", "alice", "bob", "bob", "bob")
@@ -88,17 +88,8 @@ class TurnMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        limits = TurnLimits(
-            allocations=TOTAL,
-            allocations_per_user=PER_USER,
-            permissions_per_allocation=PERMISSIONS,
-            channels_per_allocation=CHANNELS,
-            refusals_rate=1e6,
-            refusals_burst=1e6,
-            new_peers_rate=1e6,
-            new_peers_burst=1e6,
-        )
-        self.world = World(make_config(limits=limits, nonce_lifetime=1e6))
+        self.per_user, self.denied, self.draining, self.turn = PER_USER, "", False, 0
+        self.world = World(self.config())
         self.raws = [
             self.world.raw_client(
                 50_000 + n, username=user, transport=Transport.TCP if stream else Transport.UDP
@@ -110,11 +101,26 @@ class TurnMachine(RuleBasedStateMachine):
         self.allocations: list[Model] = []
         self.reserved: dict[bytes, tuple[str, Address, float]] = {}
 
+    def config(self) -> TurnConfig:
+        limits = TurnLimits(
+            allocations=TOTAL,
+            allocations_per_user=self.per_user,
+            permissions_per_allocation=PERMISSIONS,
+            channels_per_allocation=CHANNELS,
+            refusals_rate=1e6,
+            refusals_burst=1e6,
+            new_peers_rate=1e6,
+            new_peers_burst=1e6,
+        )
+        policy = PeerPolicy(allow=LAB, deny=[self.denied] if self.denied else [])
+        return make_config(limits=limits, nonce_lifetime=1e6, policy=policy)
+
     @initialize(kind=kinds, mobile=st.booleans())
     def start(self, kind: str, mobile: bool) -> None:
         for who in (0, 2, 3):
             self.make(who, 5000, kind if who == 0 else "both", mobile)
-            self.permit_all(who, [PEERS[0], PEERS[-1]])
+            self.permit_all(who, [PEERS[0]])
+            self.permit_all(who, [PEERS[-1]])
 
     def of(self, who: int) -> Model | None:
         return next((model for model in self.allocations if model.client == who), None)
@@ -136,8 +142,10 @@ class TurnMachine(RuleBasedStateMachine):
         return code_of(answer), answer
 
     def quota(self, user: str, more: int, freed: str | None = None) -> int:
+        if self.draining:
+            return 508
         held = self.held() - Counter([freed] if freed else [])
-        if held[user] + more > PER_USER:
+        if held[user] + more > self.per_user:
             return 486
         return 508 if held.total() + more > TOTAL else 0
 
@@ -253,6 +261,8 @@ class TurnMachine(RuleBasedStateMachine):
             expected = 437
         elif not all(model.relay(peer.version) for peer in wanted):
             expected = 443
+        elif any(peer.host == self.denied for peer in wanted):
+            expected = 403
         else:
             expected = 508 if len({*model.permissions, *(p.host for p in wanted)}) > PERMISSIONS else 0
             if not expected:
@@ -269,6 +279,8 @@ class TurnMachine(RuleBasedStateMachine):
             return 437
         if not model.relay(peer.version):
             return 443
+        if peer.host == self.denied:
+            return 403
         holder = next((n for n, (bound, _) in model.channels.items() if bound == peer), number)
         if model.channels.get(number, (peer,))[0] != peer or holder != number:
             return 400
@@ -301,15 +313,18 @@ class TurnMachine(RuleBasedStateMachine):
         self.world.to_peers.clear()
         assert found == ([] if relay is None else [(relay, peer)])
 
-    @precondition(lambda self: self.allocations)
-    @rule(peer=peers, data=st.data())
-    def peer_data(self, peer: Address, data: st.DataObject) -> None:
-        model = data.draw(st.sampled_from(self.allocations))
-        for raw in self.raws:
-            raw.world.raw[raw.address].clear()
-        relay = model.relay(peer.version)
-        if relay is None:
-            return
+    @invariant()
+    def peers_reach_whom_they_may(self) -> None:
+        """One peer after the other sends to every relayed address."""
+        peer = PEERS[self.turn % len(PEERS)]
+        self.turn += 1
+        for model in self.allocations:
+            if (relay := model.relay(peer.version)) is not None:
+                self.arrives(model, relay, peer)
+
+    def arrives(self, model: Model, relay: Address, peer: Address) -> None:
+        for inbox in self.world.raw.values():
+            inbox.clear()
         self.world.from_peer(b"data", relay, peer)
         arrived = [(n, got) for n, raw in enumerate(self.raws) for got in self.world.raw[raw.address]]
         if model.client is None or not model.permits(peer):
@@ -347,6 +362,30 @@ class TurnMachine(RuleBasedStateMachine):
     def idle(self, seconds: float) -> None:
         self.world.run(seconds)
         self.settle()
+
+    @rule(denied=st.sampled_from(["", PEERS[0].host, PEERS[3].host]), per_user=st.sampled_from([1, PER_USER]))
+    def reload(self, denied: str, per_user: int) -> None:
+        """What the new policy refuses is cut at once; quotas count from now on."""
+        self.denied, self.per_user = denied, per_user
+        self.world.server.reconfigure(self.config(), self.world.now)
+        self.world.run()
+        for model in self.allocations:
+            model.permissions.pop(denied, None)
+            model.channels = {n: c for n, c in model.channels.items() if c[0].host != denied}
+
+    @precondition(lambda self: self.world.now > 2000.0)
+    @rule(user=st.sampled_from(sorted(set(USERS))))
+    def disconnect(self, user: str) -> None:
+        ended = self.world.server.disconnect(user, self.world.now)
+        self.world.run()
+        assert ended == sum(model.user == user for model in self.allocations)
+        self.allocations = [model for model in self.allocations if model.user != user]
+
+    @precondition(lambda self: self.world.now > 3000.0)
+    @rule()
+    def drain(self) -> None:
+        self.world.server.drain(self.world.now)
+        self.draining = True
 
     @precondition(lambda self: self.world.now > 3000.0)
     @rule()
