@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import Final
+from typing import Any, Final
 
 from fuzz.messages import PEERS, attributes
 from fuzz.reader import Reader
-from natwalk.core import Address, LocalProtocolError, Path
+from natwalk.core import Address, Core, LocalProtocolError, Path
 from natwalk.stun import (
     Behaviour,
     BehaviourDiscovery,
@@ -19,9 +19,12 @@ from natwalk.stun import (
     decode,
     encode,
 )
+from natwalk.stun.lifetime import LifetimeProbe, MappingLifetime
 
 A1, A2 = Address("192.0.2.1", 3478), Address("192.0.2.2", 3479)
 CLIENT = Address("198.51.100.7", 50000)
+LOCAL, SECOND = Address("192.168.1.2", 5000), Address("192.168.1.2", 5001)
+START: Final = 100.0
 SECRET: Final = b"a secret of both partners"
 
 
@@ -62,35 +65,45 @@ def _binding_message(reader: Reader) -> tuple[bytes, bool]:
 
 def discovery(data: bytes) -> None:
     """Whatever a server answers, the discovery never spins and ends with one result."""
-    reader = Reader(data)
-    local, second = Address("192.168.1.2", 5000), Address("192.168.1.2", 5001)
-    now = 100.0
-    core = BehaviourDiscovery(A1, local, random_bytes=random.Random(1).randbytes, now=now, second=second)
+    core = BehaviourDiscovery(A1, LOCAL, random_bytes=random.Random(1).randbytes, now=START, second=SECOND)
+    _answer_all(core, NatBehaviour, Reader(data))
+
+
+def lifetime(data: bytes) -> None:
+    """The same of the search for the lifetime of mappings."""
+    core = LifetimeProbe(A1, LOCAL, SECOND, random_bytes=random.Random(1).randbytes, now=START)
+    _answer_all(core, MappingLifetime, Reader(data))
+
+
+def _answer_all(core: Core[Any], last: type, reader: Reader) -> None:
+    """Answer what ``core`` asks as the reader decides, then not at all, until it is done."""
+    now = START
     asked: list[tuple[Message, Path]] = []
     results = 0
-    for _ in range(400):
+    for _ in range(600):
         while (out := core.poll_transmit()) is not None:
-            assert out.path.local in {local, second}
+            assert out.path.local in {LOCAL, SECOND}
             asked.append((decode(out.data), out.path))
         while (event := core.poll_event()) is not None:
-            results += isinstance(event, NatBehaviour)
+            results += isinstance(event, last)
         due = core.next_timeout()
         if due is None:
             assert results == 1
             return
-        if reader.left and asked:
-            message, path = reader.choice(asked)
+        kind = reader.number()
+        if reader.left and asked and kind & 1:
+            message, path = reader.choice(asked[-4:])
             remote = reader.choice((path.remote, A1, A2, Address(A1.host, A2.port), *PEERS))
-            message_class = reader.choice(tuple(MessageClass))
+            message_class = MessageClass.SUCCESS if kind & 2 else reader.choice(tuple(MessageClass))
             answer = Message(Method.BINDING, message_class, message.transaction_id, attributes(reader))
             try:
                 raw = encode(answer)
             except LocalProtocolError:
                 continue
-            core.receive(raw, Path(reader.choice((path.local, second)), remote), now)
+            core.receive(raw, Path(reader.choice((path.local, SECOND)), remote), now)
         else:
             now = max(now, due)
             core.handle_timeout(now)
             following = core.next_timeout()
             assert following is None or following > now
-    raise AssertionError("the discovery never ends")
+    raise AssertionError("it never ends")

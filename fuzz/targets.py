@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Final
 
-from fuzz.binding import binding, discovery
+from fuzz.binding import binding, discovery, lifetime
 from fuzz.reader import Reader
 from fuzz.turn_client import turn_client
 from fuzz.turn_server import turn_server
@@ -155,6 +155,18 @@ def oauth(data: bytes) -> None:
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__.replace("_", "-"): target
-    for target in (codec, classic, framing, proxy, uri, oauth, binding, discovery, turn_server, turn_client)
+    for target in (
+        codec,
+        classic,
+        framing,
+        proxy,
+        uri,
+        oauth,
+        binding,
+        discovery,
+        lifetime,
+        turn_server,
+        turn_client,
+    )
 }
 """By name, in the order ``make fuzz`` runs them."""
