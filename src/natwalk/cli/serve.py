@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from natwalk.server.config import Flags, ServeConfig
+    from natwalk.server.lines import LineWriter
     from natwalk.server.log import ServerLog
     from natwalk.server.run import Ready
 
@@ -120,9 +120,9 @@ def serve(
         "server.state-dir": None if state_dir is None else str(Path(state_dir).absolute()),
     }
     loaded = _load(config, flags)
-    for warning in loaded.warnings:
-        click.echo(f"natwalk serve: warning: {warning}", err=True)
     if check_config:
+        for warning in loaded.warnings:
+            click.echo(f"natwalk serve: warning: {warning}", err=True)
         click.echo("natwalk serve: the configuration is good", err=True)
         return
     sys.exit(_run(loaded, config, flags, as_json=as_json))
@@ -165,6 +165,8 @@ async def _serve(config: ServeConfig, path: Path | None, flags: Flags, *, as_jso
     generated = config.auth_secret if config.generated_secret else None
     lines = LineWriter(2)
     log = ServerLog(lines, config.log, config.secrets)
+    for warning in config.warnings:
+        lines.write_text(f"natwalk serve: warning: {warning}")
     _listen_to_libraries(log)
     orders: asyncio.Queue[run.Order] = asyncio.Queue()
     interrupted = asyncio.Event()
@@ -180,7 +182,7 @@ async def _serve(config: ServeConfig, path: Path | None, flags: Flags, *, as_jso
         await run.serve(
             config,
             interrupted,
-            lambda ready: _announce(ready, as_json=as_json),
+            lambda ready: _announce(ready, lines, as_json=as_json),
             log=log,
             orders=orders,
             load=lambda: _load_again(path, flags, generated),
@@ -199,7 +201,7 @@ def _load_again(path: Path | None, flags: Flags, generated: str | None) -> Serve
     return load(path, flags, os.environ, generated=generated)
 
 
-def _announce(ready: Ready, *, as_json: bool) -> None:
+def _announce(ready: Ready, lines: LineWriter, *, as_json: bool) -> None:
     if as_json:
         line = {"event": "ready", "http": ready.http, "stun": list(ready.stun), "turn": list(ready.turn)}
         click.echo(json.dumps(line, separators=(",", ":")))
@@ -214,8 +216,7 @@ def _announce(ready: Ready, *, as_json: bool) -> None:
         f"Send a file through it:  natwalk send FILE --server {ready.http}\n"
         f"Stop with Ctrl-C."
     )
-    with contextlib.suppress(OSError):  # nobody reads stderr: the server serves all the same
-        click.echo(text, err=True)
+    lines.write_text(text)  # not print: where nobody reads stderr, the server serves all the same
 
 
 def _column(uris: tuple[str, ...]) -> str:

@@ -50,8 +50,15 @@ class LineWriter:
         self._thread.start()
 
     def write(self, line: str) -> bool:
-        """Queue ``line``; False when it was dropped. Returns at once."""
-        data = line.encode("utf-8", "backslashreplace")[:_LONGEST].replace(b"\n", b"\n  ") + b"\n"
+        """Queue ``line``; False when it was dropped. Returns at once.
+
+        Further lines in it are indented, so that nobody can forge one.
+        """
+        return self.write_text(line.replace("\n", "\n  "))
+
+    def write_text(self, text: str) -> bool:
+        """Queue ``text`` as it is, with a line break after it; False when it was dropped."""
+        data = text.encode("utf-8", "backslashreplace")[:_LONGEST] + b"\n"
         now = self._clock()
         self._budget = min(self._burst, self._budget + (now - self._filled) * self._rate)
         self._filled = now
