@@ -40,6 +40,7 @@ allow = ["127.0.0.0/8"]
 [turn.limits]
 allocations = 100000
 allocations-per-user = 100000
+new-peers-burst = 100000
 [http]
 port = 0
 """

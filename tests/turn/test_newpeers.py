@@ -38,6 +38,14 @@ def test_users_do_not_pay_for_each_other() -> None:
     assert watch.allow("scanner", peer(200), 102.0)
 
 
+def test_other_clients_of_the_server_are_no_scan() -> None:
+    """A load test where clients talk to each other's relays, all as one user."""
+    relays = {peer(n) for n in range(0, 1000, 2)}
+    watch = NewPeers(TurnLimits(new_peers_burst=10, new_peers_rate=1), relays)
+    assert all(watch.allow("alice", relay, 100.0) for relay in relays)
+    assert sum(watch.allow("alice", peer(n), 100.0) for n in range(1, 1000, 2)) == 10
+
+
 def test_memory_is_bounded() -> None:
     watch = NewPeers(TurnLimits(new_peers_burst=1e6))
     for n in range(USERS + 50):

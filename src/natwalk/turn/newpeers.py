@@ -7,6 +7,7 @@ talked to lately cost nothing; a new one takes a token of the user.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,11 +31,14 @@ class _Watched:
 class NewPeers:
     """Counts the distinct peers each user talks to.
 
-    ``throttled`` is how many attempts were refused, ``suspects`` how many of the users watched had one.
+    ``exempt`` are peers that count for nothing: the open relays of the server itself, where others of its
+    clients are. ``throttled`` is how many attempts were refused, ``suspects`` how many of the users watched
+    had one.
     """
 
-    def __init__(self, limits: TurnLimits) -> None:
+    def __init__(self, limits: TurnLimits, exempt: Container[Address] = ()) -> None:
         self.throttled = 0
+        self._exempt = exempt
         self._users: OrderedDict[str, _Watched] = OrderedDict()
         self.configure(limits)
 
@@ -59,6 +63,8 @@ class NewPeers:
             if len(self._users) > USERS:
                 self._users.popitem(last=False)
         elif peer in watched.known:
+            return True
+        if peer in self._exempt:
             return True
         self._users.move_to_end(account)
         watched.tokens = min(self._burst, watched.tokens + max(0.0, now - watched.stamp) * self._rate)

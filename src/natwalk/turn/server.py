@@ -113,7 +113,7 @@ class TurnServer:
         self._guard = PeerGuard(
             config.policy, config.relay_addresses, config.port_range, table.by_relay, table.by_tcp_relay
         )
-        self._new_peers = new_peers = NewPeers(config.limits)
+        self._new_peers = new_peers = NewPeers(config.limits, table.by_relay)
         self._drain = Drain()
         self._errors: Counter[int] = Counter()
         self._packets_of_ended = self._bytes_of_ended = 0
