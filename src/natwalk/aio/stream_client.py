@@ -126,7 +126,8 @@ class StreamClient:
         """Forget the connection and tell the server, when it knew it."""
         self._watch.cancel()
         if error is not None:
-            self._server.drops.add(f"a client's connection: {type(error).__name__}")
+            reason = getattr(error, "reason", None) or type(error).__name__  # TLS errors have reasons
+            self._server.drops.add(f"a client's connection: {reason}")
         path = self._path
         self.finish()
         if path is not None and self._served:

@@ -160,9 +160,13 @@ class TurnServerDriver:
         if self._interfaces_timer is not None:
             self._interfaces_timer.cancel()
         self._interfaces_timer = self._loop.call_later(_INTERFACES_EVERY, self.refresh_interfaces)
-        self.core.set_own_endpoints(
+        own = [
             Address(host, local.port) for local in self._wildcards for host in _interface_hosts(local.version)
-        )
+        ]
+        try:
+            self.core.set_own_endpoints(own)
+        except ValueError:
+            self.drops.add("too many interface addresses to refuse them as peers")
         self._flush()
 
     def reconfigure(self, config: TurnConfig) -> None:
