@@ -159,6 +159,32 @@ async def test_allocation_moves_to_another_connection(server: Server, transport:
     assert sum(isinstance(event, AllocationCreated) for event in server.events) == 1
 
 
+@pytest.mark.parametrize("transport", STREAMS)
+async def test_mobile_allocation_outlives_its_connection(server: Server, transport: Transport) -> None:
+    """The connection breaks; another is made, and the relayed address stays."""
+    async with await server.open(transport, mobility=True) as allocation:
+        await exchange(allocation, text=b"before")
+        relayed, path = allocation.relayed, allocation.core.path
+        [link] = allocation._links.values()
+        link._transport.abort()  # type: ignore[attr-defined]
+        await until(lambda: allocation.core.path != path)
+        assert allocation.relayed == relayed
+        await exchange(allocation, text=b"after")
+    assert sum(isinstance(event, AllocationCreated) for event in server.events) == 1
+
+
+async def test_mobile_allocation_of_a_server_that_is_gone_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("natwalk.aio.turn_allocation.RECONNECT_DELAYS", (0.0, 0.0))
+    allocation = await server.open(Transport.TCP, mobility=True)
+    server.driver.close()
+    with pytest.raises(RelayLost):
+        async with asyncio.timeout(5):
+            await allocation.receive()
+    await allocation.close()
+
+
 async def test_move_that_cannot_connect_leaves_everything_as_it_was(server: Server) -> None:
     async with await server.open(Transport.UDP, mobility=True) as allocation:
         with pytest.raises(OSError, match="assign"):

@@ -35,6 +35,7 @@ from natwalk.turn import (
     MigrationFailed,
     PeerConnected,
     PeerData,
+    Stranded,
 )
 from natwalk.turn.client_connections import MAX_CONNECTING
 from turn_world import LISTENER, PEER
@@ -255,8 +256,35 @@ def test_old_connection_may_end_before_the_move_is_confirmed() -> None:
         assert script.said() == []
         answer = success(refresh, (LIFETIME, 600)) if success_follows else error(refresh, 437)
         script.tell(answer, path=new)
-        expected: list[type] = [Migrated] if success_follows else [MigrationFailed, AllocationLost]
+        expected: list[type] = [Migrated] if success_follows else [MigrationFailed, Stranded]
         assert [type(event) for event in script.said()] == expected
+
+
+def test_mobile_allocation_outlives_its_connection() -> None:
+    """It asks to be moved; moved, all is well; given up, or with its lifetime over, it is lost."""
+    script = mobile(Transport.TCP)
+    new = script.path._replace(local=MOVED)
+    script.client.disconnected(script.path, "reset", 0.0)
+    assert script.said() == [Stranded(script.path, "reset")]
+    script.client.migrate(MOVED, 0.0)
+    [refresh] = script.sent()
+    script.tell(success(refresh, (LIFETIME, 600)), path=new)
+    assert script.said() == [Migrated(new)]
+    script.client.disconnected(new, "again", 1.0)
+    script.client.disconnected(new, "given up", 1.0)
+    assert script.said() == [Stranded(new, "again"), AllocationLost("given up")]
+
+
+def test_stranded_allocation_is_closed_at_once_and_lost_at_its_end() -> None:
+    script = mobile(Transport.TCP)
+    script.client.disconnected(script.path, "reset", 0.0)
+    script.said()
+    script.client.close(0.0)
+    assert script.said() == [Closed()]
+    script = mobile(Transport.TCP)
+    script.client.disconnected(script.path, "reset", 0.0)
+    script.client.handle_timeout(600.0)
+    assert [type(event) for event in script.said()][-1] is AllocationLost
 
 
 def test_nobody_moves_without_a_ticket() -> None:

@@ -39,12 +39,15 @@ from natwalk.turn import (
     PeerData,
     PermissionDenied,
     Redirects,
+    Stranded,
     TurnClient,
     TurnClientEvent,
 )
 
 RECEIVE_QUEUE_LIMIT: Final = 1024
 ACCEPT_QUEUE_LIMIT: Final = 64
+RECONNECT_DELAYS: Final = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each attempt to reach the server again, when the connection of a mobile allocation broke."""
 
 OnEvent = Callable[[TurnClientEvent], None]
 
@@ -87,6 +90,7 @@ class TurnAllocation:
         self._attempts: asyncio.Queue[PeerConnected | None] = asyncio.Queue()
         self._connecting: dict[Address, asyncio.Future[int]] = {}
         self._moving: asyncio.Future[Path] | None = None
+        self._rescue: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Future[None]] = set()
         self._losers: list[asyncio.Task[TurnAllocation]] = []
 
@@ -251,7 +255,8 @@ class TurnAllocation:
     async def migrate(self, local: Address | None = None) -> None:
         """Move the allocation to a new connection to the server, from ``local`` (RFC 8016 §3.2).
 
-        The relayed address, permissions and channels stay. Raises LocalProtocolError without a ticket,
+        This happens by itself when a TCP, TLS or DTLS connection under a mobile allocation breaks. The
+        relayed address, permissions and channels stay. Raises LocalProtocolError without a ticket,
         :class:`ErrorResponse` or :class:`TransactionTimeout` when it stays where it was, OSError.
         """
         core = self.core
@@ -291,6 +296,8 @@ class TurnAllocation:
             self._send()
         if self._timer is not None:
             self._timer.cancel()
+        if self._rescue is not None:
+            self._rescue.cancel()
         for path in list(self._links):
             self._drop_link(path)
         self._end("closed")
@@ -347,6 +354,20 @@ class TurnAllocation:
         context = self._tls.context() if self.endpoint.transport is Transport.TLS else None
         local = self._local.with_port(0) if self._local is not None else None
         return await open_peer_stream(self.endpoint, context, self.core, peer, connection_id, local)
+
+    async def _reconnect(self, reason: str) -> None:
+        """Move the allocation to a new connection, or give it up for ``reason``."""
+        local = self._local.with_port(0) if self._local is not None else None
+        for delay in RECONNECT_DELAYS:
+            await asyncio.sleep(delay)
+            try:
+                await self.migrate(local)
+            except (NatError, OSError):
+                self.drops.add("no new connection to the server")
+            else:
+                return
+        self.core.disconnected(self.core.path, reason, self._loop.time())
+        self._flush()
 
     def _on_messages(self, path: Path, messages: list[bytes]) -> None:
         core, now = self._core, self._loop.time()
@@ -421,6 +442,9 @@ class TurnAllocation:
                 self.denials[peer] = event
             case PeerConnected() | ConnectFailed():
                 self._take_connection(event)
+            case Stranded(_, reason):
+                if self._rescue is None or self._rescue.done():
+                    self._rescue = self._loop.create_task(self._reconnect(reason))
             case Migrated(path):
                 if self._moving is not None and not self._moving.done():
                     self._moving.set_result(path)

@@ -23,6 +23,7 @@ from natwalk.turn.client_events import (
     PermissionDenied,
     PermissionRefreshFailed,
     RefreshFailed,
+    Stranded,
     TurnClientEvent,
 )
 from natwalk.turn.client_options import AllocationOptions
@@ -89,6 +90,7 @@ __all__ = [
     "RefreshFailed",
     "RelayReleased",
     "RelayWanted",
+    "Stranded",
     "TurnClient",
     "TurnClientEvent",
     "TurnConfig",

@@ -51,6 +51,7 @@ from natwalk.turn.client_events import (
     PeerData,
     PeerUnreachable,
     RefreshFailed,
+    Stranded,
     TurnClientEvent,
 )
 from natwalk.turn.client_options import AllocationOptions
@@ -245,6 +246,8 @@ class TurnClient:
         may_exist = self._state is _State.ALLOCATED or (
             self._state is _State.ALLOCATING and self._requester.authenticated
         )
+        if self._stranded is not None:
+            may_exist = False  # there is no connection to give it back on
         self._forget()
         if not may_exist:
             self._end(Closed())
@@ -253,9 +256,10 @@ class TurnClient:
         self._ask(Request(Method.REFRESH, ((LIFETIME, 0),), rc=_CLOSE_RC, rm=_CLOSE_RM), now)
 
     def disconnected(self, path: Path, reason: str, now: float) -> None:
-        """The stream or DTLS association on ``path`` has ended; the allocation ends with it.
+        """The stream or DTLS association on ``path`` has ended, and the allocation with it.
 
-        Unless it is the one the allocation is moving to, or has moved away from.
+        Unless it is the one the allocation is moving to or has moved away from, or there is a ticket: then
+        :class:`Stranded` asks for a move. Said again of the same path, the allocation is given up.
         """
         if self._moving is not None and path == self._moving.path:
             self._stay(self._moving, None, reason)
@@ -266,6 +270,9 @@ class TurnClient:
         elif self._state is _State.CLOSING:
             self._forget()
             self._end(Closed())
+        elif self._state is _State.ALLOCATED and self._ticket is not None and self._stranded is None:
+            self._stranded = reason
+            self._events.put(Stranded(path, reason))
         elif self._state is _State.ALLOCATED:
             self._lose(reason)
         elif self._state is _State.ALLOCATING:
@@ -494,7 +501,7 @@ class TurnClient:
         self._moving = None
         self._events.put(MigrationFailed(moving.path, code, reason))
         if self._stranded is not None:
-            self._lose(self._stranded)
+            self._events.put(Stranded(self.path, self._stranded))
 
     def _arm(self, lifetime: int, now: float) -> None:
         half = min(max(lifetime / 2, _REFRESH_MIN), _REFRESH_MAX)

@@ -139,6 +139,14 @@ class MigrationFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranded:
+    """The connection under a mobile allocation has ended: move it elsewhere before its lifetime is over."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The allocation was given back, or nobody answered that it was; the client is done."""
 
@@ -157,5 +165,6 @@ TurnClientEvent = (
     | ConnectFailed
     | Migrated
     | MigrationFailed
+    | Stranded
     | Closed
 )
