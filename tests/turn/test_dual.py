@@ -129,6 +129,16 @@ def test_a_refresh_of_one_family_lets_the_other_expire() -> None:
     assert dual.world.server.stats.allocations == 0
 
 
+def test_the_family_that_is_due_is_gone_though_no_timer_has_run() -> None:
+    dual = Dual()
+    assert dual.raw.permit(PEER) == 0
+    dual.world.run(300.0)
+    assert dual.refresh(600, V6) == 0
+    dual.world.now += 300.0
+    assert dual.raw.permit(PEER) == 443
+    assert dual.world.relays == {dual.v6}
+
+
 def test_a_refresh_without_family_is_for_both() -> None:
     dual = Dual()
     dual.world.run(300.0)

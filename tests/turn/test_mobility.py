@@ -10,6 +10,7 @@ from natwalk.stun import (
     DATA,
     LIFETIME,
     MOBILITY_TICKET,
+    REQUESTED_TRANSPORT,
     XOR_PEER_ADDRESS,
     Message,
     Method,
@@ -21,6 +22,7 @@ from natwalk.turn import (
     EndReason,
     FlowAdded,
     FlowRemoved,
+    RelayWanted,
     TurnLimits,
     rest_credentials,
 )
@@ -167,6 +169,31 @@ def test_a_5_tuple_with_an_allocation_takes_no_other() -> None:
     second.allocate()
     assert code_of(mobile.move(second)) == 437
     assert mobile.from_peer(mobile.first) is not None
+
+
+def test_a_5_tuple_that_waits_for_an_allocation_takes_no_other() -> None:
+    """Allocate and Refresh in one breath: the first decides, whenever its socket opens."""
+    mobile = Mobile()
+    second = mobile.world.raw_client(50001)
+    held: list[RelayWanted] = []
+    mobile.world._open = held.append  # type: ignore[method-assign]
+    assert second.signed(Method.ALLOCATE, (REQUESTED_TRANSPORT, 17)) is None
+    assert code_of(mobile.move(second)) == 437
+    mobile.world.relays.add(held[0].address)
+    mobile.world.server.relay_opened(held[0].token, mobile.world.now)
+    mobile.world.run()
+    assert mobile.world.server.stats.allocations == 2
+    assert mobile.from_peer(mobile.first) is not None
+
+
+def test_a_ticket_is_worthless_when_due_though_no_timer_has_run() -> None:
+    mobile = Mobile()
+    second = mobile.world.raw_client(50001)
+    second.challenge()
+    mobile.world.now += 600.0
+    second.nonce = b""
+    assert code_of(mobile.move(second)) == 400
+    assert mobile.world.server.stats.allocations == 0
 
 
 def test_delete_from_elsewhere() -> None:

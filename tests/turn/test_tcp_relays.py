@@ -384,6 +384,15 @@ def test_bind_comes_on_a_fresh_stream_and_once() -> None:
     assert tcp.data(51003).bind_connection(connection_id) == 400
 
 
+def test_a_connection_on_which_an_allocation_is_being_made_cannot_be_bound() -> None:
+    tcp = Tcp()
+    connection_id, other = tcp.connected(), tcp.data()
+    held: list[RelayWanted] = []
+    tcp.world._open = held.append  # type: ignore[method-assign]
+    assert other.signed(Method.ALLOCATE, (REQUESTED_TRANSPORT, 17)) is None
+    assert other.bind_connection(connection_id) == 400
+
+
 def test_a_connection_that_is_not_open_yet_cannot_be_bound() -> None:
     tcp = Tcp()
     tcp.control.connect(PEER)

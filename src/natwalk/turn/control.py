@@ -121,6 +121,8 @@ class Control:
         if request.method == Method.ALLOCATE:
             return self._allocator.allocate(request, path, granted, now)
         if request.method == Method.CONNECTION_BIND:
+            if self._allocator.waits(path):
+                return Failure(400, "an allocation is being made on this connection")
             return self._tcp.bind(request, path, granted)
         if request.method == Method.REFRESH and MOBILITY_TICKET in request:
             return self._refresh_with_ticket(request, path, granted, now)
@@ -147,6 +149,8 @@ class Control:
         """RFC 8016 §3.2.2: the ticket says which allocation, wherever its client is now."""
         if not self._mobile:
             return Failure(405)
+        if self._allocator.waits(path):
+            return Failure(437)
         claimed = self._mobility.claim(request, path, granted, now)
         if isinstance(claimed, Failure | Raw):
             return claimed

@@ -178,12 +178,12 @@ class TurnServer:
         relay = self._by_relay.get(path.local)
         if relay is not None and path.transport is Transport.UDP:
             self._plane.from_peer(relay, datagram, path, now)
+        elif len(datagram) >= 4 and 0x40 <= datagram[0] <= self._last_channel_byte:
+            self._plane.from_channel(datagram, path, now)  # whoever has an allocation came to a listener
         elif (path.local, path.transport) not in self._listeners:
             self.drops.add("on a socket that is no listener")
         elif path.remote.port == 0 or len(datagram) < 4:
             self.drops.add("too short, or from port 0")
-        elif 0x40 <= datagram[0] <= self._last_channel_byte:
-            self._plane.from_channel(datagram, path, now)
         elif datagram[:2] in _BINDING:
             self._binding.receive(datagram, path, now)
             while (out := self._binding.poll_transmit()) is not None:
@@ -197,10 +197,11 @@ class TurnServer:
         Its allocation ends, unless a mobility ticket lets the client come back (RFC 8016); a peer connection
         joined with it is released. Harmless when there is nothing of that client.
         """
+        self._catch_up(now)
         self._allocator.cancel(path)
         if self._tcp.client_closed(path):
             return
-        allocation = self._live(path, now)
+        allocation = self._table.by_client.get(path)
         if allocation is None:
             return
         if allocation.ticket:
@@ -389,7 +390,8 @@ class TurnServer:
             self.drops.add("a STUN message a TURN server does not take")
 
     def _receive_request(self, request: Message, path: Path, now: float) -> None:
-        allocation = self._live(path, now)
+        self._catch_up(now)
+        allocation = self._table.by_client.get(path)
         holder = allocation or self._mobility.holder(request) or self._tcp.holder(request)
         known = holder.granted if holder is not None else None
         verdict = self._admission.admit(request, path, now, known)
@@ -429,12 +431,11 @@ class TurnServer:
             allocation.response = data
         self._transmits.put(Transmit(data, answer.path))
 
-    def _live(self, path: Path, now: float) -> Allocation | None:
-        allocation = self._table.by_client.get(path)
-        if allocation is not None and allocation.expires <= now:
-            self.handle_timeout(now)  # the driver is about to, but the datagram came first
-            return None
-        return allocation
+    def _catch_up(self, now: float) -> None:
+        """Let expire what is due: the driver is about to, but this came first."""
+        due = self.next_timeout()
+        if due is not None and due <= now:
+            self.handle_timeout(now)
 
     def _encode(self, request: Message, granted: Granted, reply: Success | Failure) -> bytes:
         if isinstance(reply, Success):
