@@ -77,3 +77,11 @@ def test_backoff_forgets_after_a_long_quiet_time_and_is_bounded() -> None:
 def test_senseless_limits_are_refused(rate: float, burst: float, capacity: int) -> None:
     with pytest.raises(ValueError):
         TokenBuckets(rate, burst, capacity=capacity)
+
+
+def test_a_64_over_its_rate_does_not_use_up_its_48() -> None:
+    """FAULTS 42: one noisy host does not silence its neighbours."""
+    limit = SourceLimit(10.0, 20.0)
+    noisy = source_of(Address("2001:db8:7:1::1", 1))
+    assert sum(limit.take(noisy, 100.0) for _ in range(10_000)) == 20
+    assert limit.take(source_of(Address("2001:db8:7:2::1", 1)), 100.0)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from natwalk.turn import TurnConfig, TurnLimits
+from natwalk.stun import Algorithm
+from natwalk.turn import OAuthKey, TurnConfig, TurnLimits
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,26 @@ def test_secrets_are_not_in_the_repr() -> None:
         users={"alice": "canary-1"}, auth_secrets=("canary-2",), nonce_secret=b"canary-3-canary-3"
     )
     assert "canary" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"password_algorithms": ()}, "algorithms"),
+        ({"password_algorithms": (Algorithm.MD5, Algorithm.MD5)}, "each once"),
+        ({"third_party_authorization": "x" * 256}, "longer than 255"),
+        ({"nonce_secret": b"short"}, "5 bytes"),
+        ({"users": {"a\u202eb": "password"}}, "U\\+202E at 1"),
+    ],
+)
+def test_credentials_that_cannot_be_are_refused_by_name(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        TurnConfig(**settings)
+
+
+@pytest.mark.parametrize("size", [0, 15, 17, 31, 33])
+def test_oauth_key_has_16_or_32_bytes(size: int) -> None:
+    with pytest.raises(ValueError, match="north"):
+        OAuthKey("north", bytes(size))
+    with pytest.raises(ValueError, match="name"):
+        OAuthKey("", bytes(16))

@@ -74,9 +74,10 @@ class SourceLimit:
 
     def take(self, source: Source, now: float) -> bool:
         """True when ``source`` is within its rate; counts the attempt."""
-        if source.wide is not None and not self._wide.take(source.wide, now):
+        # the narrow one first, so that a /64 over its rate does not use up what its neighbours have
+        if not self._narrow.take(source.narrow, now):
             return False
-        return self._narrow.take(source.narrow, now)
+        return source.wide is None or self._wide.take(source.wide, now)
 
     def __len__(self) -> int:
         return len(self._narrow) + len(self._wide)
