@@ -10,6 +10,7 @@ from typing import Final
 
 from natwalk.aio.client_tls import ClientTls
 from natwalk.aio.flushing import armed
+from natwalk.aio.links import Links
 from natwalk.aio.server_link import ServerLink, open_link
 from natwalk.aio.turn_streams import PeerStream, open_peer_stream
 from natwalk.core import (
@@ -82,7 +83,7 @@ class TurnAllocation:
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
         self._core: TurnClient | None = None
-        self._links: dict[Path, ServerLink] = {}
+        self._links = Links()
         self._timer: asyncio.TimerHandle | None = None
         self._ready: asyncio.Future[Allocated] = self._loop.create_future()
         self._ended: asyncio.Future[str] = self._loop.create_future()
@@ -268,12 +269,12 @@ class TurnAllocation:
             await self._moving
         except BaseException:
             if core.path != link.path:
-                self._drop_link(link.path)
+                self._links.drop(link.path)
             raise
         finally:
             self._moving = None
         for path in [path for path in self._links if path != core.path]:
-            self._drop_link(path)
+            self._links.drop(path)
 
     async def close(self) -> None:
         """Give the allocation back, waiting at most 4.5 seconds for the server; harmless when repeated."""
@@ -293,13 +294,13 @@ class TurnAllocation:
         """Give the allocation back and do not wait for an answer; harmless when repeated."""
         if self._core is not None and self._links:
             self._core.close(self._loop.time())
-            self._send()
+            self._links.send(self.core.poll_transmit, self.drops)
         if self._timer is not None:
             self._timer.cancel()
         if self._rescue is not None:
             self._rescue.cancel()
         for path in list(self._links):
-            self._drop_link(path)
+            self._links.drop(path)
         self._end("closed")
 
     def wait_for(self, losers: list[asyncio.Task[TurnAllocation]]) -> None:
@@ -345,11 +346,6 @@ class TurnAllocation:
         self._links[link.path] = link
         return link
 
-    def _drop_link(self, path: Path) -> None:
-        link = self._links.pop(path, None)
-        if link is not None:
-            link.close()
-
     async def _peer_stream(self, peer: Address, connection_id: int) -> PeerStream:
         context = self._tls.context() if self.endpoint.transport is Transport.TLS else None
         local = self._local.with_port(0) if self._local is not None else None
@@ -392,7 +388,7 @@ class TurnAllocation:
 
     def _flush(self) -> None:
         core = self.core
-        self._send()
+        self._links.send(self.core.poll_transmit, self.drops)
         while (event := core.poll_event()) is not None:
             self._take(event)
         self._timer = armed(self._timer, core.next_timeout(), self._loop, self._on_timer)
@@ -400,26 +396,6 @@ class TurnAllocation:
             for waiter in self._settling:
                 if not waiter.done():
                     waiter.set_result(None)
-
-    def _send(self) -> None:
-        """Send everything there is to send, runs on one path together."""
-        run: list[bytes] = []
-        path: Path | None = None
-        while (out := self.core.poll_transmit()) is not None:
-            if out.path != path:
-                self._send_run(run, path)
-                run, path = [], out.path
-            run.append(out.data)
-        self._send_run(run, path)
-
-    def _send_run(self, run: list[bytes], path: Path | None) -> None:
-        if path is None:
-            return
-        link = self._links.get(path)
-        if link is None:
-            self.drops.add("the connection to the server is closed")
-        else:
-            link.send(run)
 
     def _take(self, event: TurnClientEvent) -> None:
         match event:

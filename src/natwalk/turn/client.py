@@ -24,20 +24,17 @@ from natwalk.core import (
 from natwalk.stun import (
     ALTERNATE_DOMAIN,
     ALTERNATE_SERVER,
-    CONNECTION_ID,
-    DATA,
-    ICMP,
     LIFETIME,
     MOBILITY_TICKET,
-    XOR_PEER_ADDRESS,
     Message,
     MessageClass,
     Method,
     decode,
     is_stun,
 )
-from natwalk.turn.channel_data import HEADER_LENGTH, decode_channel_data, is_channel_data
+from natwalk.turn.channel_data import HEADER_LENGTH, is_channel_data
 from natwalk.turn.client_answer import Grant, read_grant
+from natwalk.turn.client_arrivals import Arrivals
 from natwalk.turn.client_auth import Authenticator, Credentials
 from natwalk.turn.client_connections import ConnectionBind, ConnectTable
 from natwalk.turn.client_events import (
@@ -47,9 +44,6 @@ from natwalk.turn.client_events import (
     Closed,
     Migrated,
     MigrationFailed,
-    PeerConnected,
-    PeerData,
-    PeerUnreachable,
     RefreshFailed,
     Stranded,
     TurnClientEvent,
@@ -129,6 +123,7 @@ class TurnClient:
             random_bytes=random_bytes,
             drops=self.drops,
         )
+        self._arrivals = Arrivals(self._peers, self._events, self.drops, self.options.relay)
 
     @property
     def path(self) -> Path:
@@ -298,7 +293,7 @@ class TurnClient:
         elif self._state is _State.ENDED:
             self.drops.add("after the end")
         elif is_channel_data(datagram):
-            self._receive_channel_data(datagram, now)
+            self._arrivals.receive_channel_data(datagram, now)
         else:
             self._receive_stun(datagram, path, now)
 
@@ -346,18 +341,6 @@ class TurnClient:
             return True
         return self._moving is not None and path == self._moving.path
 
-    def _receive_channel_data(self, datagram: bytes, now: float) -> None:
-        try:
-            channel, data = decode_channel_data(datagram)
-        except MalformedMessage:
-            self.drops.add("malformed ChannelData")
-            return
-        peer = self._peers.on_channel(channel, now)
-        if peer is None:
-            self.drops.add("ChannelData on a channel never bound")
-        else:
-            self._events.put(PeerData(data, peer))
-
     def _receive_stun(self, datagram: bytes, path: Path, now: float) -> None:
         try:
             message = decode(datagram)
@@ -365,7 +348,7 @@ class TurnClient:
             self.drops.add("malformed STUN message")
             return
         if message.message_class is MessageClass.INDICATION:
-            self._receive_indication(message, now)
+            self._arrivals.receive_indication(message, now)
         elif message.message_class is MessageClass.REQUEST:
             self.drops.add("a STUN message a client does not take")
         elif self._moving is not None and path == self._moving.path:
@@ -373,35 +356,6 @@ class TurnClient:
                 self._moved(answer, now)
         elif (answer := self._requester.receive(message, path, now)) is not None:
             self._on_answer(answer, now)
-
-    def _receive_indication(self, message: Message, now: float) -> None:
-        peer = message.get(XOR_PEER_ADDRESS)
-        if message.method not in {Method.DATA, Method.CONNECTION_ATTEMPT}:
-            self.drops.add("a STUN message a client does not take")
-        elif peer is None or message.unknown_required:
-            self.drops.add("a Data indication that is incomplete")
-        elif message.method == Method.CONNECTION_ATTEMPT:
-            self._receive_attempt(peer, message.get(CONNECTION_ID))
-        elif (data := message.get(DATA)) is not None:
-            if self._peers.on_data(peer, now):
-                self._events.put(PeerData(data, peer))
-            else:
-                self.drops.add("data from a peer without permission")
-        elif (error := message.get(ICMP)) is not None:  # RFC 8656 §11.6
-            if self._peers.is_permitted(peer):
-                self._events.put(PeerUnreachable(peer, error))
-            else:
-                self.drops.add("ICMP about a peer without permission")
-        else:
-            self.drops.add("a Data indication that is incomplete")
-
-    def _receive_attempt(self, peer: Address, connection_id: int | None) -> None:
-        if connection_id is None or self.options.relay is not Transport.TCP:
-            self.drops.add("a ConnectionAttempt that has no sense")
-        elif not self._peers.is_permitted(peer):
-            self.drops.add("a connection from a peer without permission")
-        else:
-            self._events.put(PeerConnected(peer, connection_id, incoming=True))
 
     def _on_answer(self, answer: Answer, now: float) -> None:
         method = answer.request.method
