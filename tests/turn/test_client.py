@@ -13,6 +13,7 @@ from natwalk.core import Address, Core, LocalProtocolError, Path, Transport
 from natwalk.stun import (
     ALTERNATE_SERVER,
     LIFETIME,
+    MOBILITY_TICKET,
     NONCE,
     REALM,
     XOR_MAPPED_ADDRESS,
@@ -72,6 +73,26 @@ class TestTurnClientAllocatingConformance(CoreConformance):
 
     def path(self, core: Core[Any]) -> Path:
         return PATH
+
+
+class TestTurnClientOverTcpConformance(CoreConformance):
+    """A client on a stream that moves to another one."""
+
+    def make(self, now: float) -> Core[Any]:
+        client = make(transport=Transport.TCP, mobility=True)
+        client.allocate(now)
+        [bare] = sent(client)
+        path = Path(LOCAL, LISTENER, Transport.TCP)
+        client.receive(encode(error(bare, 401, "", (REALM, "here"), (NONCE, b"n"))), path, now)
+        [signed] = sent(client)
+        answer = success(signed, (XOR_RELAYED_ADDRESS, RELAYED), (LIFETIME, 600), (MOBILITY_TICKET, b"t"))
+        client.receive(encode(answer, integrity_key=KEY), path, now)
+        client.bind_channel(PEER, now)
+        client.migrate(LOCAL.with_port(41000), now)
+        return client
+
+    def path(self, core: Core[Any]) -> Path:
+        return Path(LOCAL, LISTENER, Transport.TCP)
 
 
 def make(**options: Any) -> TurnClient:

@@ -165,6 +165,7 @@ def test_channel_data_are_padded_on_streams_only(transport: Transport, size: int
     script.client.send(b"d" * size, PEER, 0.0)
     script.sent()
     [data] = script.raw
+    assert len(data) - size <= script.client.overhead(PEER) <= 7
     padded = 4 + size + (-size % 4 if transport.is_stream else 0)
     assert len(data) == padded
     assert data[4 + size :] == bytes(padded - 4 - size)

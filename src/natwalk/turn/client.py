@@ -60,6 +60,7 @@ _CLOSE_RC: Final = 3  # and Rm 4: a server that is gone holds nobody up for more
 _CLOSE_RM: Final = 4
 _TURN_METHODS: Final = frozenset(Method) - {Method.BINDING}
 _SEND_OVERHEAD: Final = {4: 20 + 12 + 4 + 3, 6: 20 + 24 + 4 + 3}  # header, XOR-PEER-ADDRESS, DATA, padding
+_MOST_PADDING: Final = 3  # of ChannelData on a stream, RFC 8656 §12.5
 _MISMATCH: Final = 437
 _MOBILITY_FORBIDDEN: Final = 405
 
@@ -276,7 +277,9 @@ class TurnClient:
 
     def overhead(self, peer: Address) -> int:
         """Bytes the relay adds to a datagram for ``peer`` between here and the server, at most."""
-        return HEADER_LENGTH if self._peers.is_bound(peer) else _SEND_OVERHEAD[peer.version]
+        if not self._peers.is_bound(peer):
+            return _SEND_OVERHEAD[peer.version]
+        return HEADER_LENGTH + (_MOST_PADDING if self.path.transport.is_stream else 0)
 
     def owns(self, datagram: bytes, path: Path) -> bool:
         """True when ``datagram`` is TURN from the server of this allocation, to its socket."""
