@@ -21,8 +21,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from certificates import write_certificate
+from loopback_ports import two_free_ports
+from natwalk.aio.discovery import discover_behaviour
 from natwalk.aio.rendezvous import RendezvousDriver, ServerUnavailable, ServerUrl, fetch_ice_servers
 from natwalk.aio.turn import TurnAllocation
+from natwalk.core import Address
 from natwalk.rendezvous import RendezvousClient
 from natwalk.rendezvous.messages import Allocate, Claim, encode
 from natwalk.server import ConfigError, StartError
@@ -348,3 +351,39 @@ class TestStarting:
             async with connect(ServerUrl.parse(ready.http).rendezvous, proxy=None, ssl=trusting) as websocket:
                 await websocket.send(encode(Allocate(side="1" * 32)))
                 assert json.loads(await websocket.recv())["type"] == "allocated"
+
+
+class TestBehaviourDiscovery:
+    """RFC 5780, on when the configuration names a second address."""
+
+    async def test_two_addresses(self) -> None:
+        async with running(stun__alternate_address="127.0.0.2") as ready, asyncio.timeout(30):
+            found = await discover_behaviour(Address("127.0.0.1", stun_port(ready)))
+            assert found.classic == "open internet"
+
+    async def test_an_address_and_a_partner(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("a secret that partners share")
+        (tmp_path / "secret").chmod(0o600)
+        first, second = two_free_ports()
+        more: dict[str, Any] = {
+            "stun__partner_secret_file": str(tmp_path / "secret"),
+            "stun__port": first,
+            "stun__alternate_port": second,
+        }
+        async with (
+            running(server__listen=["127.0.0.1"], stun__partner="127.0.0.2", **more),
+            running(server__listen=["127.0.0.2"], stun__partner="127.0.0.1", **more),
+            asyncio.timeout(30),
+        ):
+            found = await discover_behaviour(Address("127.0.0.1", first))
+            assert found.classic == "open internet"
+
+    async def test_it_is_off_by_default_and_answers_are_short(self) -> None:
+        async with running() as ready, asyncio.timeout(30):
+            found = await discover_behaviour(Address("127.0.0.1", stun_port(ready)))
+            assert found.filtering is None
+
+    async def test_a_second_address_of_another_ip_version_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"behaviour discovery with 127\.0\.0\.2"):
+            async with running(server__listen=["::1"], stun__alternate_address="127.0.0.2"):
+                pass

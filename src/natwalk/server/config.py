@@ -38,9 +38,9 @@ _TLS_PORT: Final = 5349
 class StreamLimits:
     """Bounds of TCP, TLS and DTLS connections of clients; timeouts in seconds."""
 
-    connections: int = 16_384
+    connections: int = 8192
     connections_per_source: int = 256
-    handshake_timeout: float = 10.0
+    handshake_timeout: float = 15.0
     idle_timeout: float = 60.0
 
 
@@ -135,7 +135,8 @@ def _build(
     http_listen = _listen(document.http.listen, "http.listen", where) or listen
     if server.public_host is not None:
         _check_host(server.public_host, where)
-    concrete = expand(listen)
+    second = _address("stun.alternate-address", stun.alternate_address, where)
+    concrete = expand(listen if second is None else [*listen, second])
     tls = _tls(document, folder)
     token_file = None if document.admin.token_file is None else folder / document.admin.token_file
     admin = AdminConfig(
@@ -151,7 +152,7 @@ def _build(
         http_hosts=tuple(dict.fromkeys(http_listen)),
         stun_port=stun.port,
         stun_alternate_port=_alternate_port(stun),
-        stun_alternate_address=_address("stun.alternate-address", stun.alternate_address, where),
+        stun_alternate_address=second,
         stun_partner=_address("stun.partner", stun.partner, where),
         stun_partner_secret=partner_secret,
         stun_tcp=stun.tcp,

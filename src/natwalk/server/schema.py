@@ -166,9 +166,9 @@ class RendezvousSection(Section, frozen=True):
 class StreamLimitsSection(Section, frozen=True):
     """``[streams]``: bounds of TCP, TLS and DTLS connections before and after they have authenticated."""
 
-    connections: Count = 16_384
+    connections: Count = 8192
     connections_per_source: Count = 256
-    handshake_timeout: Seconds = 10.0
+    handshake_timeout: Seconds = 15.0
     idle_timeout: Seconds = 60.0
 
 
