@@ -359,7 +359,7 @@ async def test_turn_test_finds_nothing_wrong(coturn: Address, tls: ClientTls) ->
         (f"turn:127.0.0.1:{coturn.port}", plain),
         (f"turns:localhost:{coturn.port}", secure),
     ):
-        report = await examine(f"{host}:{coturn.port}", ALICE, tls=tls, seconds=0.05)
+        report = await examine(uri, ALICE, tls=tls, seconds=0.05)
         assert report.ok
         assert {each.endpoint.transport for each in report.endpoints if each.ok} == expected
 
