@@ -157,3 +157,10 @@ def test_one_side_must_keep_sending_after_its_first_receive() -> None:
     assert reason(mine.inbound(came, 2.0)) is None, "we heard them; they have heard nothing yet"
     again = mine.outbound(Packet(HOST, there, b"3"), 3.0).packet
     assert reason(theirs.inbound(again, 3.0)) is None
+
+
+@pytest.mark.parametrize("quirk", ServiceQuirk)
+def test_every_quirk_of_the_services_has_a_preset(quirk: ServiceQuirk) -> None:
+    """What each does is in tests/nat/services/test_upnp.py and test_nat_pmp.py."""
+    specs = [spec for spec in PRESETS.values() if spec.services and quirk in spec.services.quirks]
+    assert len(specs) == 1

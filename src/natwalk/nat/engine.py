@@ -75,13 +75,14 @@ class Nat(FlowEngine):
         now: float,
         *,
         external_port: int | None = None,
+        exact: bool = False,
         guests: tuple[Guest, ...] = (),
     ) -> Address | DropReason:
         """Have everybody, or only ``guests``, reach ``internal`` for ``lifetime`` seconds from ``now``.
 
         Returns the external address: a mapping that ``internal`` has already is renewed and keeps its port;
-        a new one gets ``external_port`` if that is free and else another. Packets out of ``internal`` go by
-        it as well. DropReason when a limit is reached or no port is free.
+        a new one gets ``external_port`` if that is free and else, if it need not be ``exact``, another.
+        Packets out of ``internal`` go by it as well. DropReason when a limit is reached or no port is free.
         """
         self._expire(now)
         key = (protocol, internal)
@@ -93,7 +94,7 @@ class Nat(FlowEngine):
         refusal = self._room(internal.host)
         if refusal is not None:
             return refusal
-        external = self._take(protocol, internal, external_port)
+        external = self._take(protocol, internal, external_port, exact)
         if external is None:
             return DropReason.NO_PORT
         binding = Binding(None, (protocol, external), protocol, internal, external, now, now + lifetime)
@@ -122,7 +123,9 @@ class Nat(FlowEngine):
         else:
             self._table.hasten(binding, expires_at)
 
-    def _take(self, protocol: IpProtocol, internal: Address, wanted: int | None) -> Address | None:
+    def _take(
+        self, protocol: IpProtocol, internal: Address, wanted: int | None, exact: bool
+    ) -> Address | None:
         """An external address for a forward that nobody else has, shared ports included."""
         used = {each.external for each in self._table if each.protocol is protocol}
         for host in self._hosts_for(internal.host):
@@ -130,7 +133,7 @@ class Nat(FlowEngine):
                 external = self._ports(protocol, host, wanted).take(wanted)
             else:
                 external = None
-            if external is None:
+            if external is None and not exact:
                 ports = self._ports(protocol, host, internal.port)
                 external = ports.allocate(internal, used.__contains__)
             if external is not None:
