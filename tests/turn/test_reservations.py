@@ -203,6 +203,20 @@ def test_given_up_while_the_pair_opens(opened: int) -> None:
     assert code_of(raw.allocate(PAIR)) == 0
 
 
+def test_close_while_one_of_the_pair_is_open() -> None:
+    world = World()
+    raw = world.raw_client()
+    held: list[RelayWanted] = []
+    world._open = held.append  # type: ignore[method-assign]
+    raw.signed(Method.ALLOCATE, (REQUESTED_TRANSPORT, 17), PAIR)
+    world.relays.add(held[0].address)
+    world.server.relay_opened(held[0].token, world.now)
+    world.server.close(world.now)
+    world.run()
+    assert world.relays == set()
+    assert world.server.stats.relay_ports == 0
+
+
 def test_close_gives_reserved_sockets_back() -> None:
     world = World()
     reserve(world)

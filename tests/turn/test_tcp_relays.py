@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from natwalk.core import Address, Path, Transport
+from natwalk.core import Address, Outbox, Path, Transport
 from natwalk.stun import (
     ADDITIONAL_ADDRESS_FAMILY,
     CHANNEL_NUMBER,
@@ -34,6 +34,7 @@ from natwalk.turn import (
     TurnLimits,
     rest_credentials,
 )
+from natwalk.turn.connections import PeerConnections
 from turn_world import LISTENER, PEER, RELAY, RELAY6, Raw, World, code_of, make_config
 
 TCP = Transport.TCP
@@ -470,6 +471,15 @@ def test_bytes_are_counted() -> None:
     tcp.control.refresh(0)
     [ended] = tcp.events(AllocationEnded)
     assert (ended.counters.bytes_to_peers, ended.counters.bytes_from_peers) == (1001, 234)  # type: ignore[attr-defined]
+
+
+def test_randomness_that_repeats_itself_is_noticed() -> None:
+    tcp = Tcp()
+    relay = tcp.world.server._table.by_tcp_relay[tcp.relayed]
+    connections = PeerConnections(Outbox(), lambda n: b"\x01" * n)
+    assert connections.accept(relay, PEER, 0.0).id == 0x01010101
+    with pytest.raises(RuntimeError):
+        connections.accept(relay, STRANGER, 0.0)
 
 
 def test_ids_do_not_tell_each_other() -> None:

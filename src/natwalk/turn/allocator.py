@@ -80,11 +80,6 @@ class Allocator:
         """How many relay ports are open or asked for, reserved ones included."""
         return self._sockets.in_use
 
-    @property
-    def reservations(self) -> int:
-        """How many sockets are held for a token."""
-        return len(self._reservations)
-
     def allocate(self, request: Message, path: Path, granted: Granted, now: float) -> Reply:
         """Take an authenticated Allocate; Later means that the answer comes with the relay socket."""
         known = self._known(request, path, granted)

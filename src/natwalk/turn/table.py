@@ -160,13 +160,10 @@ class AllocationTable:
             self._start_flow(allocation, channel, now)
 
     def bind(self, relay: Relay, number: int, peer: Address, now: float) -> None:
-        """Bind or refresh a channel, and the permission with it (RFC 8656 §12.2)."""
+        """Bind or refresh a channel that does not conflict, and the permission with it (RFC 8656 §12.2)."""
         allocation = relay.allocation
         channel = allocation.channels.get(number)
-        if channel is None or channel.peer != peer:
-            for stale in (channel, allocation.by_peer.get(peer)):
-                if stale is not None:
-                    self._forget_channel(allocation, stale)
+        if channel is None:
             channel = Channel(number, peer, relay, Path(relay.address, peer))
             allocation.channels[number] = channel
             allocation.by_peer[peer] = channel
