@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from natwalk.core import Address, Outbox, Path
-from natwalk.turn import EndReason, TurnLimits, TurnServerEvent
+from natwalk.turn import EndReason, FlowRemoved, TurnLimits, TurnServerEvent
 from natwalk.turn.admission import Granted
 from natwalk.turn.allocation import Allocation, Relay
 from natwalk.turn.connections import PeerConnections
@@ -133,6 +133,27 @@ def test_permissions_that_expire_cost_what_they_are() -> None:
         assert filled.table.flows == 0
         assert filled.table.permissions == 0
     assert logarithmic(costs), costs
+
+
+def test_nothing_gets_lost_when_everything_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stood still for an hour: every flow and relay socket goes in one call, told one by one."""
+    monkeypatch.setattr("natwalk.turn.server.OUTBOX_LIMIT", 100)
+    limits = TurnLimits(allocations=20, allocations_per_user=20, channels_per_allocation=64)
+    world = World(make_config(limits=limits))
+    for n in range(20):
+        assert code_of(world.raw_client(10_000 + n, host=f"198.51.100.{1 + n}").allocate()) == 0
+    table = world.server._table
+    for relay in list(table.by_relay.values()):
+        for n in range(64):
+            table.bind(relay, 0x4000 + n, Address("192.0.2.77", 1024 + n), world.now)
+        world.run()
+    assert world.server.stats.flows == 20 * 64
+    world.server_events.clear()
+    world.run(3600.0)
+    assert world.server._events.refused == 0
+    assert sum(isinstance(event, FlowRemoved) for event in world.server_events) == 20 * 64
+    assert world.relays == set()
+    assert world.server.stats.relay_ports == 0
 
 
 @pytest.mark.parametrize(("channels", "limit"), [(0, 2400), (1, 3600)])

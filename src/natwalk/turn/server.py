@@ -40,7 +40,7 @@ from natwalk.turn.admission import Admission, Granted, Ignored, Refused
 from natwalk.turn.allocation import Allocation
 from natwalk.turn.allocator import Allocator
 from natwalk.turn.bandwidth import Meter
-from natwalk.turn.config import TurnConfig
+from natwalk.turn.config import TurnConfig, TurnLimits
 from natwalk.turn.connections import PeerConnections
 from natwalk.turn.control import METHODS, Control
 from natwalk.turn.guard import PeerGuard
@@ -107,7 +107,7 @@ class TurnServer:
         self.drops = Drops()
         self._listeners: set[tuple[Address, Transport]] = set()
         self._transmits: Outbox[Transmit] = Outbox(OUTBOX_LIMIT)
-        self._events: Outbox[TurnServerEvent] = Outbox(OUTBOX_LIMIT)
+        self._events: Outbox[TurnServerEvent] = Outbox(_most_events(config.limits))
         self._connections = PeerConnections(self._events, random_bytes)
         self._table = table = AllocationTable(self._events, self._connections)
         self._guard = PeerGuard(
@@ -273,6 +273,7 @@ class TurnServer:
         """
         check_changeable(self.config, config)
         old_limits, self.config = self.config.limits, config
+        self._events.limit = max(_most_events(old_limits), _most_events(config.limits))
         self._admission.reconfigure(config)
         self._guard.set_policy(config.policy)
         for part in (self._allocator, self._control, self._tcp):
@@ -447,6 +448,12 @@ class TurnServer:
 
     def _software(self) -> tuple[Attribute, ...]:
         return () if self.config.software is None else ((SOFTWARE, self.config.software),)
+
+
+def _most_events(limits: TurnLimits) -> int:
+    """The bound of the queue of events: all there may be can end at one time, and no end may get lost."""
+    each = limits.channels_per_allocation + limits.connections_per_allocation + 4
+    return OUTBOX_LIMIT + limits.allocations * each
 
 
 def _refusal(request: Message, refused: Refused) -> bytes:
