@@ -27,9 +27,9 @@ from natwalk.turn.channel_data import encode_channel_data
 
 ROUNDS: Final = 5
 BINDINGS: Final = 200
-BINDING_BATCHES: Final = 200
+BINDING_BATCHES: Final = 150
 FLOWS: Final = 16
-PACKETS: Final = 96_000
+PACKETS: Final = 48_000
 WINDOW: Final = 128
 BURSTS: Final = {160: 1, 1200: 8}
 MEMORY_ROUNDS: Final = 3

@@ -17,7 +17,7 @@ from natwalk.core import Address
 from natwalk.stun import Method, encode, request
 
 USER: Final = "bench"
-PASSWORD: Final = "correct horse"
+PASSWORD: Final = "correct horse battery staple"
 REALM: Final = "natwalk"
 RELAY_PORTS: Final = {"natwalk": (20000, 31999), "coturn": (48000, 59999)}
 
@@ -30,6 +30,7 @@ listen = ["127.0.0.1"]
 realm = "{realm}"
 [stun]
 port = {port}
+tcp = false
 [turn]
 relay-addresses = ["127.0.0.1"]
 relay-ports = "{low}-{high}"
@@ -43,6 +44,9 @@ allocations-per-user = 100000
 new-peers-burst = 100000
 [http]
 port = 0
+[log]
+level = "error"
+usage = false
 """
 
 COTURN = """\
