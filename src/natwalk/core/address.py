@@ -90,7 +90,7 @@ def _canonical_text(host: str) -> str:
     return str(ip)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)  # a flood from everywhere fills it, and a miss costs little
 def _from_sockname(host: str, port: int) -> Address:
     if host.startswith("::ffff:") and "." in host:
         host = host[7:]

@@ -15,6 +15,8 @@ from natwalk.core import Address, canonical
 
 K = TypeVar("K", bound=Hashable)
 
+_ROUNDING: Final = 1e-6  # seconds: sums of binary fractions are not exact
+
 WIDE_FACTOR: Final = 8
 """How many times the allowance of a /64 a whole /48 has."""
 
@@ -39,28 +41,31 @@ def source_of(address: Address) -> Source:
 
 
 class TokenBuckets(Generic[K]):
-    """A token bucket a key: ``rate`` tokens a second, at most ``burst``, for the ``capacity`` latest keys."""
+    """A token bucket a key: ``rate`` tokens a second, at most ``burst``, for the ``capacity`` latest keys.
+
+    A bucket is one number, the time at which it would be full again, which says as much as tokens and a
+    time stamp in a quarter of the memory.
+    """
 
     def __init__(self, rate: float, burst: float, *, capacity: int = 4096) -> None:
         if rate <= 0 or burst < 1 or capacity < 1:
             raise ValueError(f"token buckets of rate {rate}, burst {burst}, capacity {capacity}")
-        self._rate = rate
-        self._burst = burst
+        self._token = 1 / rate
+        self._latest = (burst - 1) / rate + _ROUNDING
         self._capacity = capacity
-        self._buckets: OrderedDict[K, tuple[float, float]] = OrderedDict()
+        self._full_at: OrderedDict[K, float] = OrderedDict()
 
     def take(self, key: K, now: float) -> bool:
         """Take one token of ``key``; False when there is none."""
-        tokens, stamp = self._buckets.pop(key, (self._burst, now))
-        tokens = min(self._burst, tokens + max(0.0, now - stamp) * self._rate)
-        granted = tokens >= 1
-        self._buckets[key] = (tokens - granted, now)
-        if len(self._buckets) > self._capacity:
-            self._buckets.popitem(last=False)
+        full_at = max(now, self._full_at.pop(key, now))
+        granted = full_at - now <= self._latest
+        self._full_at[key] = full_at + self._token if granted else full_at
+        if len(self._full_at) > self._capacity:
+            self._full_at.popitem(last=False)
         return granted
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._full_at)
 
 
 class SourceLimit:
