@@ -220,6 +220,7 @@ port = 0
 alternate-address = "127.0.0.2"
 tls-port = 15349
 tcp = false
+classic = false
 [turn]
 auth-secret-file = "turn.secret"
 auth-secret-files = ["old.secret"]
@@ -294,6 +295,7 @@ class TestEveryKey:
         assert config.drain_seconds == 60
         assert (config.stun_alternate_address, config.stun_partner) == ("127.0.0.2", None)
         assert (config.tls_port, config.stun_tcp) == (15349, False)
+        assert config.turn.classic_stun is False
         assert (config.turn_tls, config.turn_dtls) == (True, False)
         assert config.streams == StreamLimits(100, 10, 5, 20)
         assert config.http_hosts == ("127.0.0.2",)

@@ -199,3 +199,17 @@ def test_behaviour_discovery_needs_its_addresses_to_be_listeners() -> None:
     out = server.poll_transmit()
     assert out is not None
     assert decode(out.data).get(UNKNOWN_ATTRIBUTES) == (CHANGE_REQUEST.type,)
+
+
+def test_clients_of_rfc_3489_are_answered_unless_told_otherwise() -> None:
+    """They send no magic cookie; the configuration of a running server decides, too."""
+    server = TurnServer(make_config(), random_bytes=seeded())
+    server.add_listener(LISTENER)
+    asked = b"\x00\x01\x00\x00" + bytes(range(16))
+    server.receive(asked, Path(LISTENER, PEER), 0.0)
+    out = server.poll_transmit()
+    assert out is not None
+    assert out.data[:2] + out.data[4:20] == b"\x01\x01" + bytes(range(16))
+    server.reconfigure(make_config(classic_stun=False), 0.0)
+    server.receive(asked, Path(LISTENER, PEER), 0.0)
+    assert server.poll_transmit() is None

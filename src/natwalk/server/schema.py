@@ -43,6 +43,7 @@ class StunSection(Section, frozen=True):
     partner_secret_file: Text | None = None
     tls_port: Port | None = None
     tcp: bool = True
+    classic: bool = True
 
 
 class PeersSection(Section, frozen=True):

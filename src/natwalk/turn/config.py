@@ -81,6 +81,8 @@ class TurnConfig:
     nonce_lifetime: float = 600.0
     nonce_secret: bytes = field(default=b"", repr=False)
     software: str | None = None
+    classic_stun: bool = True
+    """Whether Binding requests of RFC 3489, which have no magic cookie, are answered."""
     rfc5766_channels: bool = False
     tcp_relays: bool = False
     """Whether RFC 6062 allocations are granted; they can reach any TCP service the policy does not refuse."""

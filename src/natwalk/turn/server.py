@@ -135,7 +135,9 @@ class TurnServer:
         self._control = Control(
             config, table, self._guard, self._allocator, self._mobility, self._tcp, new_peers
         )
-        self._binding = BindingServer(software=config.software, random_bytes=random_bytes)
+        self._binding = BindingServer(
+            software=config.software, classic=config.classic_stun, random_bytes=random_bytes
+        )
         self._binding.drops = self.drops
         self._by_relay = table.by_relay
         self._last_channel_byte = config.channel_max >> 8
@@ -279,6 +281,7 @@ class TurnServer:
         for part in (self._allocator, self._control, self._tcp):
             part.configure(config)
         self._binding.set_software(config.software)
+        self._binding.classic = config.classic_stun
         self._last_channel_byte = config.channel_max >> 8
         if config.limits != old_limits:
             self._new_peers.configure(config.limits)
