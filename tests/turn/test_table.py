@@ -136,7 +136,7 @@ def test_permissions_that_expire_cost_what_they_are() -> None:
 
 
 def test_nothing_gets_lost_when_everything_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that stood still for an hour: every flow and relay socket goes in one call, told one by one."""
+    """A process that stood still for an hour: every flow and relay socket goes in one call, each told."""
     monkeypatch.setattr("natwalk.turn.server.OUTBOX_LIMIT", 100)
     limits = TurnLimits(allocations=20, allocations_per_user=20, channels_per_allocation=64)
     world = World(make_config(limits=limits))
