@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from natwalk.core import Address, IntegrityError, RandomBytes
+from natwalk.core import Address, IntegrityError, RandomBytes, RemoteProtocolError
 from natwalk.stun.attributes import (
     DATA,
     OTHER_ADDRESS,
@@ -53,7 +53,7 @@ class Answer:
     padding: int = 0
 
 
-class Refused(Exception):
+class Refused(RemoteProtocolError):
     """An order that is not followed, and why in a fixed phrase."""
 
 
