@@ -25,12 +25,13 @@ from loopback_ports import two_free_ports
 from natwalk.aio.discovery import discover_behaviour
 from natwalk.aio.rendezvous import RendezvousDriver, ServerUnavailable, ServerUrl, fetch_ice_servers
 from natwalk.aio.turn import TurnAllocation
+from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.core import Address
 from natwalk.rendezvous import RendezvousClient
 from natwalk.rendezvous.messages import Allocate, Claim, encode
 from natwalk.server import ConfigError, StartError
 from natwalk.server.run import Ready
-from natwalk_server import running
+from natwalk_server import RELAYING, running
 
 HANDSHAKE = (
     b"GET /v1/rendezvous HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -387,3 +388,28 @@ class TestBehaviourDiscovery:
         with pytest.raises(ConfigError, match=r"behaviour discovery with 127\.0\.0\.2"):
             async with running(server__listen=["::1"], stun__alternate_address="127.0.0.2"):
                 pass
+
+
+class TestOwnServices:
+    async def test_http_is_refused_as_a_peer_at_addresses_that_appear_later(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """FAULTS 8: the HTTP port is no peer, at the addresses there are and at one that comes up."""
+        drivers: list[TurnServerDriver] = []
+        real = TurnServerDriver.add_own_port
+        monkeypatch.setattr(
+            TurnServerDriver, "add_own_port", lambda self, port: (drivers.append(self), real(self, port))[1]
+        )
+        hosts = ["203.0.113.5"]
+        monkeypatch.setattr(
+            "natwalk.aio.turn_server._interface_hosts", lambda version: hosts if version == 4 else []
+        )
+        flags: dict[str, Any] = RELAYING | {"turn__peers__allow": ["127.0.0.0/8", "203.0.113.0/24"]}
+        async with running(**flags) as ready:
+            [driver] = drivers
+            guard = driver.core._guard  # what stands between relays and peers
+            assert guard.check(Address("203.0.113.5", port(ready))) is not None
+            assert guard.check(Address("203.0.113.6", port(ready))) is None
+            hosts.append("203.0.113.6")
+            driver.refresh_interfaces()
+            assert guard.check(Address("203.0.113.6", port(ready))) is not None

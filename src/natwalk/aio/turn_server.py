@@ -68,6 +68,7 @@ class TurnServerDriver:
         self._readers = EpollReaders(self._loop, self._flush)
         self._listeners: list[Address] = []
         self._wildcards: list[Address] = []
+        self._own_ports: list[int] = []
         self._limits = limits = limits or ClientLimits()
         self._dtls: DtlsServer | None = None
         self._streams = StreamServer(self, limits, self.drops)
@@ -152,10 +153,15 @@ class TurnServerDriver:
             self.refresh_interfaces()
         return local
 
+    def add_own_port(self, port: int) -> None:
+        """Refuse ``port`` at every address this machine has, now and later: a service that is not TURN."""
+        self._own_ports.append(port)
+        self.refresh_interfaces()
+
     def refresh_interfaces(self) -> None:
         """Read the addresses of the interfaces again, so that those there are now are refused as peers.
 
-        Done by itself every half minute while there is a listener on a wildcard address.
+        Done by itself every half minute while there is a listener on a wildcard address, or a port of ours.
         """
         if self._interfaces_timer is not None:
             self._interfaces_timer.cancel()
@@ -163,6 +169,8 @@ class TurnServerDriver:
         own = [
             Address(host, local.port) for local in self._wildcards for host in _interface_hosts(local.version)
         ]
+        hosts = [host for version in (4, 6) for host in _interface_hosts(version)] if self._own_ports else []
+        own += [Address(host, port) for host in hosts for port in self._own_ports]
         try:
             self.core.set_own_endpoints(own)
         except ValueError:

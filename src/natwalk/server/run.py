@@ -14,8 +14,7 @@ from typing import Final
 
 from natwalk.aio.tls import ServerTls
 from natwalk.aio.turn_server import TurnServerDriver
-from natwalk.core import Address
-from natwalk.server.addresses import default_route_address, expand
+from natwalk.server.addresses import default_route_address
 from natwalk.server.admin import Commands
 from natwalk.server.app import create_admin_app, create_app, create_metrics_app
 from natwalk.server.behaviour import behaviour
@@ -134,20 +133,19 @@ class _Server:
         self._http_port = listening[0].getsockname()[1]
         services.ports = Opener(config, services.turn, sockets, self._log, tls).open(main)
         services.turn.core.set_behaviour(behaviour(config, services.ports))
-        for host in expand(config.http_hosts):
-            services.turn.core.add_own_endpoint(Address(host, self._http_port))
+        services.turn.add_own_port(self._http_port)
         await self._serve_http(main, listening)
         await self._serve_more()
         self._reloader = None if load is None else Reloader(services, load, self._https, tls)
         watch = FileWatch(config.files if load is not None else ())
         self._heartbeat = Heartbeat(services, self._notifier, watch, self._changed, self._lines_dropped)
         self._notifier.ready(self._status())
-        open_ports = {name: getattr(services.ports, name) for name in Ports.__slots__}
-        open_ports = {name: port for name, port in open_ports.items() if port}
-        self._log.info("serving", **open_ports, http=self._http_port)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Obey orders until one ends the server, or ``stop`` is set, or HTTP ended by itself."""
+        ports = {name: getattr(self.services.ports, name) for name in Ports.__slots__}
+        there = {name: port for name, port in ports.items() if port}
+        self._log.info("serving", **there, http=self._http_port)
         stopper = asyncio.create_task(stop.wait())
         try:
             while True:
@@ -277,7 +275,7 @@ class _Server:
                 sock = bind(where.host, where.port)
             except OSError as error:
                 raise refused(error, where.host, where.port, "TCP", "metrics.listen") from error
-            services.turn.core.add_own_endpoint(Address.from_sockname(sock.getsockname()))
+            services.turn.add_own_port(sock.getsockname()[1])
             self._sockets.append(sock)
             await self._serve_http(HttpServer(create_metrics_app(services), None), [sock])
         if (path := config.admin.socket) is not None:
