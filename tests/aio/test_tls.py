@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
+from collections.abc import Callable
 
 import pytest
+from OpenSSL import SSL
 
 from certificates import Files, client_context, serial_of, write_certificate
+from natwalk.aio.stream_limits import ClientLimits
 from natwalk.aio.tls import ServerTls
 from natwalk.core import Transport
 from turn_serving import BINDING, relay_both_ways, serving, until
@@ -73,3 +77,57 @@ async def test_what_is_not_tls_is_refused(tls: ServerTls) -> None:
                 await client.reader.readexactly(1 << 16)  # an alert, then the end
         await client.close()
         await until(lambda: server.driver.connections == 0)
+
+
+async def test_renegotiation_is_refused(files: Files, tls: ServerTls) -> None:
+    """FAULTS 53: a client that asks for it again and again gets no handshake out of it."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    async with serving(Transport.TLS, tls=tls) as server:
+        reader, writer = await asyncio.open_connection(server.address.host, server.address.port)
+        client = SSL.Connection(context, None)
+        client.set_connect_state()
+
+        async def drive(step: Callable[[], object]) -> object:
+            """Do ``step`` with as many exchanges as it takes."""
+            async with asyncio.timeout(5):
+                while True:
+                    try:
+                        result = step()
+                    except SSL.WantReadError:
+                        result = None
+                    with contextlib.suppress(SSL.WantReadError):
+                        writer.write(client.bio_read(65536))
+                    if result is not None:
+                        return result
+                    data = await reader.read(65536)
+                    if not data:
+                        raise EOFError
+                    client.bio_write(data)
+
+        await drive(lambda: client.do_handshake() or True)
+        await drive(lambda: client.send(BINDING))
+        assert await drive(lambda: client.recv(1000))
+        assert client.renegotiate()
+        with pytest.raises((SSL.Error, EOFError)):
+            await drive(lambda: client.do_handshake() or True)
+        writer.close()
+
+
+async def test_there_is_no_early_data(files: Files, tls: ServerTls) -> None:
+    """FAULTS 53: the tickets of the server allow none, so no Allocate can be replayed in it."""
+    limits = ClientLimits(first_message_timeout=0.5)  # s_client prints what it saw when we hang up
+    async with serving(Transport.TLS, tls=tls, limits=limits) as server:
+        process = await asyncio.create_subprocess_exec(
+            *("openssl", "s_client", "-connect", str(server.address), "-tls1_3", "-CAfile", str(files.cert)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(10):
+            output = await process.stdout.read()
+            await process.wait()
+        allowed = re.findall(rb"Max Early Data: (\d+)", output)
+        assert allowed, output
+        assert set(allowed) == {b"0"}
