@@ -355,6 +355,27 @@ class TestLayers:
         assert reason(box.inbound(syn(STRANGER, seen), 9.0)) is DropReason.NO_MAPPING
 
 
+class Inwards:
+    """A box that has something to say to inside."""
+
+    def __init__(self, packet: Packet) -> None:
+        self.packet = packet
+
+    def next_answer(self) -> float | None:
+        return 1.0
+
+    def answers(self, now: float) -> list[Translation]:
+        return [Translation(self.packet, Side.INTERNAL)]
+
+
+def test_what_an_outer_box_says_to_inside_comes_in_through_the_inner_ones() -> None:
+    home = Nat(NatConfig(public_addresses=("100.64.0.1",)), random_bytes=rng())
+    seen = home.outbound(Packet(HOST, REMOTE, b""), 0.0).packet.source
+    box = Layers([home, Inwards(Packet(REMOTE, seen, b"late"))])
+    assert box.next_answer() == 1.0
+    assert box.answers(1.0) == [Translation(Packet(REMOTE, HOST, b"late", ttl=63), Side.INTERNAL)]
+
+
 class TestFirewall:
     def test_without_rules_and_state_everything_passes(self) -> None:
         packet = Packet(HOST, REMOTE, b"x")
@@ -391,6 +412,15 @@ class TestFirewall:
     def test_tcp_can_be_blocked_as_a_whole_and_silently(self) -> None:
         verdict = Firewall(FirewallConfig(udp=True, tcp=False)).outbound(syn(HOST, REMOTE), 0.0)
         assert verdict == Dropped(DropReason.TCP_BLOCKED)
+
+    @pytest.mark.parametrize("flow", [None, FlowConfig(), FlowConfig(router_address="192.168.1.1")])
+    def test_sizes_and_hops(self, flow: FlowConfig | None) -> None:
+        box = Firewall(FirewallConfig(udp=True, flow=flow, max_packet=100))
+        assert reason(box.outbound(Packet(HOST, REMOTE, bytes(73)), 0.0)) is DropReason.TOO_LARGE
+        verdict = box.outbound(Packet(HOST, REMOTE, bytes(72), ttl=1), 0.0)
+        assert reason(verdict) is DropReason.TTL_EXPIRED
+        own = flow is not None and flow.router_address is not None
+        assert verdict.answer.source.host == ("192.168.1.1" if own else REMOTE.host)
 
     def test_some_udp_ports(self) -> None:
         box = Firewall(FirewallConfig(udp=True, udp_ports=frozenset({53})))

@@ -22,8 +22,10 @@ from nat.support import (
 )
 from natwalk.core import Address
 from natwalk.nat import (
+    SYN,
     Allocation,
     DropReason,
+    EarlyProbe,
     Filtering,
     Icmp,
     IcmpKind,
@@ -32,6 +34,7 @@ from natwalk.nat import (
     Nat,
     NatConfig,
     Packet,
+    Segment,
 )
 from natwalk.nat.table import Guest
 
@@ -58,16 +61,28 @@ class TestSharing:
         assert out(nat, HOST, REMOTE) != out(nat, OTHER_HOST, SAME_HOST_OTHER_PORT)
         assert out(nat, OTHER_HOST, STRANGER) == Address(PUBLIC, 5000)
 
+    def test_a_socket_can_keep_the_port_it_moved_to(self) -> None:
+        """So Linux, found by the test of the engine against the kernel."""
+        nat = make(mapping=APDM, share_ports=True, reuse_ports=True, idle_timeout=30)
+        out(nat, OTHER_HOST, REMOTE, 0.0)
+        moved = out(nat, HOST, REMOTE, 1.0)
+        assert moved.port != 5000
+        assert out(nat, HOST, STRANGER, 2.0) == moved
+        assert out(nat, OTHER_HOST.with_port(moved.port), SAME_HOST_OTHER_PORT, 2.0) == moved
+        assert out(nat, HOST, SAME_HOST_OTHER_PORT, 3.0).port == 5000, "there it is taken"
+        assert out(nat, HOST, REMOTE.with_port(9), 100.0).port == 5000, "all is forgotten"
+
     @pytest.mark.parametrize(
         "fields",
         [
             {"mapping": EIM, "share_ports": True},
+            {"mapping": APDM, "reuse_ports": True},
             {"mapping": APDM, "filtering": ADF, "share_ports": True},
             {"mapping": APDM, "share_ports": True, "independent_ports": frozenset({500})},
         ],
     )
     def test_what_cannot_be_told_apart_is_refused(self, fields: dict[str, object]) -> None:
-        with pytest.raises(ValueError, match="share"):
+        with pytest.raises(ValueError, match="shar"):
             NatConfig(**fields)  # type: ignore[arg-type]
 
 
@@ -156,6 +171,17 @@ class TestContiguity:
         assert reason(nat.outbound(Packet(HOST.with_port(6000), REMOTE, b""), 0.0)) is DropReason.NO_PORT
         out(nat, HOST.with_port(6001), REMOTE)
         out(nat, HOST.with_port(5001), REMOTE)
+
+    def test_a_poisoned_neighbour_is_not_taken(self) -> None:
+        nat = make(
+            allocation=Allocation.RANDOM,
+            keep_parity=True,
+            keep_contiguity=True,
+            early_probe=EarlyProbe.POISONS,
+        )
+        rtp = out(nat, HOST, REMOTE)
+        into(nat, REMOTE, rtp.with_port(rtp.port + 1))
+        assert out(nat, HOST.with_port(5001), REMOTE).port != rtp.port + 1
 
     def test_it_needs_parity(self) -> None:
         with pytest.raises(ValueError, match="parity"):
@@ -272,6 +298,28 @@ class TestForwards:
         external = nat.forward(UDP, HOST, 100.0, 0.0, external_port=5000)
         assert external.port != 5000
         assert out(nat, OTHER_HOST.with_port(external.port), REMOTE) != external
+
+    def test_tcp_connections_come_and_go_and_the_forward_stays(self) -> None:
+        nat = make(mapping=APDM, max_peers_per_mapping=1, tcp_transitory=10)
+        external = nat.forward(IpProtocol.TCP, HOST, 100.0, 0.0)
+        first = Packet(REMOTE, external, b"", IpProtocol.TCP, tcp=Segment(SYN))
+        assert nat.inbound(first, 0.0).packet.destination == HOST
+        assert nat.next_expiry() == 100.0
+        second = first._replace(source=STRANGER)
+        assert reason(nat.inbound(second, 1.0)) is DropReason.TABLE_FULL
+        assert reason(nat.inbound(second, 10.0)) is None, "the first is over"
+
+    def test_a_port_shared_by_flows_is_nobodys_forward(self) -> None:
+        nat = make(mapping=APDM, share_ports=True)
+        external = nat.forward(UDP, HOST, 100.0, 0.0, external_port=7000)
+        assert out(nat, OTHER_HOST.with_port(7000), REMOTE) != external
+        assert into(nat, REMOTE, external).packet.destination == HOST
+
+    def test_exactly_this_port_or_none(self) -> None:
+        nat = make()
+        nat.forward(UDP, HOST, 100.0, 0.0, external_port=7000)
+        assert nat.forward(UDP, OTHER_HOST, 9.0, 0.0, external_port=7000, exact=True) is DropReason.NO_PORT
+        assert nat.forward(UDP, OTHER_HOST, 9.0, 0.0, external_port=7001, exact=True).port == 7001
 
     def test_limits_hold(self) -> None:
         nat = make(max_mappings=1)

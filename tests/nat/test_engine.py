@@ -232,6 +232,11 @@ class TestHairpin:
         assert isinstance(nat.outbound(Packet(OTHER_HOST, mine, b""), 0.0), Translation)
         assert isinstance(nat.outbound(Packet(HOST, target, b""), 0.0), Translation)
 
+    def test_a_sender_without_a_mapping_gets_none(self) -> None:
+        nat = make(hairpin=Hairpin.EXTERNAL_SOURCE, max_mappings=1)
+        target = out(nat, OTHER_HOST, REMOTE)
+        assert reason(nat.outbound(Packet(HOST, target, b""), 0.0)) is DropReason.TABLE_FULL
+
     def test_to_a_port_nobody_holds(self) -> None:
         nat = make(hairpin=Hairpin.EXTERNAL_SOURCE)
         verdict = nat.outbound(Packet(HOST, Address(PUBLIC, 9), b""), 0.0)

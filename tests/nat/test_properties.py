@@ -44,7 +44,10 @@ def possible(config: dict[str, Any]) -> dict[str, Any]:
         config = config | {"share_ports": False}
     if config["share_ports"]:
         config = config | {"filtering": NARROW, "keep_contiguity": False}
-    return config | {"keep_contiguity": config["keep_contiguity"] and config["keep_parity"]}
+    return config | {
+        "keep_contiguity": config["keep_contiguity"] and config["keep_parity"],
+        "reuse_ports": config["reuse_ports"] and config["share_ports"],
+    }
 
 
 configs = st.fixed_dictionaries(
@@ -53,6 +56,7 @@ configs = st.fixed_dictionaries(
         "filtering": st.sampled_from(Filtering),
         "allocation": st.sampled_from([a for a in Allocation if a is not Allocation.OVERLOAD]),
         "share_ports": st.booleans(),
+        "reuse_ports": st.booleans(),
         "block_size": st.sampled_from([2, 4]),
         "blocks_per_subscriber": st.sampled_from([1, 2]),
         "step": st.sampled_from([1, 2, -3]),

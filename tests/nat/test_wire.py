@@ -265,3 +265,31 @@ def test_icmp_codes(version: int) -> None:
     assert kind_of(version, {4: 3, 6: 1}[version], {4: 9, 6: 5}[version]) is IcmpKind.ADMIN_PROHIBITED
     assert kind_of(version, {4: 11, 6: 3}[version], 1) is IcmpKind.TIME_EXCEEDED
     assert kind_of(version, {4: 13, 6: 133}[version], 0) is None
+
+
+def test_a_udp_checksum_that_becomes_zero_is_written_as_ones() -> None:
+    """RFC 768: zero means that there is none."""
+    raw = encode(SIMPLE)
+    seen = set()
+    for port in range(1, 65536):
+        after = SIMPLE._replace(source=SIMPLE.source.with_port(port))
+        seen.add(rewrite(raw, SIMPLE, after)[26:28])
+    assert b"\0\0" not in seen
+    assert b"\xff\xff" in seen
+
+
+def test_a_wrong_header_checksum_is_seen() -> None:
+    raw = bytearray(encode(SIMPLE))
+    raw[4] ^= 1
+    assert not verify(bytes(raw))
+
+
+def test_nonsense_inside() -> None:
+    tcp = bytearray(encode(SIMPLE._replace(protocol=TCP, tcp=Segment(2))))
+    tcp[32] = 0xF0
+    with pytest.raises(MalformedMessage, match="TCP header of 60 bytes"):
+        decode(bytes(tcp))
+    error = icmp_error(IcmpKind.HOST_UNREACHABLE, SIMPLE, "203.0.113.1")
+    about = error._replace(icmp=Icmp(IcmpKind.TIME_EXCEEDED, error))
+    with pytest.raises(MalformedMessage, match="about an ICMP error"):
+        decode(encode(about))

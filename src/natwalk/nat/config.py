@@ -109,6 +109,9 @@ class NatConfig(FlowConfig):
     blocks_per_subscriber: int = 1
     share_ports: bool = False
     """One external port serves several mappings while their remotes differ, as in Linux and in clouds."""
+    reuse_ports: bool = False
+    """A new mapping gets the external port of the newest one of the same internal address and port, if it
+    can: so Linux, where mappings that depend on the destination look independent of it."""
     independent_ports: frozenset[int] = frozenset()
     """Internal ports mapped endpoint-independently whatever ``mapping`` says."""
     remap_after: float | None = None
@@ -136,6 +139,8 @@ class NatConfig(FlowConfig):
             raise ValueError(f"remap_after must be positive, not {self.remap_after}")
         if self.share_ports and self.mapping is Mapping.ENDPOINT_INDEPENDENT:
             raise ValueError("endpoint-independent mappings cannot share ports")
+        if self.reuse_ports and not self.share_ports:
+            raise ValueError("ports that are not shared cannot be reused")
         if self.shares_ports:
             self._check_sharing()
         if len({Address(host, 0).version for host in self.public_addresses}) > 1:

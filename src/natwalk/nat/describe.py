@@ -120,6 +120,7 @@ def _ports(config: NatConfig) -> list[str]:
     out = [f"{words[config.allocation]}, {first}-{last}"]
     for said, phrase in (
         (config.share_ports, "ports shared between remotes"),
+        (config.reuse_ports, "one port a socket where possible"),
         (config.keep_range, "low ports stay low"),
         (config.keep_contiguity, "parity and contiguity kept"),
         (config.keep_parity and not config.keep_contiguity, "parity kept"),

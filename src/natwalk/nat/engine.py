@@ -50,6 +50,7 @@ class Nat(FlowEngine):
         self._blocks: dict[str, PortBlocks] = {}
         self._paired: dict[str, str] = {}
         self._forwards: dict[Key, Binding] = {}
+        self._by_source: dict[Key, dict[Binding, None]] = {}
 
     @property
     def public_addresses(self) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ class Nat(FlowEngine):
         self._pool.clear()
         self._blocks.clear()
         self._forwards.clear()
+        self._by_source.clear()
 
     # Mappings somebody asked for (RFC 6887 §11)
 
@@ -182,6 +184,8 @@ class Nat(FlowEngine):
             binding.limit = now + self.config.absolute_timeout + self._spread()
         self._lifetime(binding, now)
         self._table.add(binding)
+        if self.config.reuse_ports:
+            self._by_source.setdefault((protocol, internal), {})[binding] = None
         return binding
 
     def _by_external(self, protocol: IpProtocol, external: Address, remote: Address) -> Binding | None:
@@ -203,6 +207,10 @@ class Nat(FlowEngine):
                 or self._poison.holds(protocol, external, remote, now)
             )
 
+        for newest in reversed(self._by_source.get((protocol, internal), {})):
+            if not refused(newest.external):
+                return newest.external
+            break
         if self.config.keep_contiguity and (taken := self._beside(protocol, internal, remote, refused)):
             return taken
         for host in self._hosts_for(internal.host):
@@ -262,6 +270,10 @@ class Nat(FlowEngine):
             allocator.release(port)
         if binding.forward:
             del self._forwards[protocol, binding.internal]
+        elif (siblings := self._by_source.get((protocol, binding.internal))) is not None:
+            del siblings[binding]
+            if not siblings:
+                del self._by_source[protocol, binding.internal]
         subscriber = binding.internal.host
         if self._table.count(subscriber) == 0:
             self._paired.pop(subscriber, None)

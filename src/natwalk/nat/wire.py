@@ -95,7 +95,7 @@ def encode(packet: Packet, *, identification: int = 0) -> bytes:
             body = bytearray(head + bytes(6) + packet.payload)
         case IpProtocol.ICMP:
             body = _icmp_body(packet, version)
-    return _with_header(packet, body, traffic_class=0, identification=identification)
+    return _with_header(packet, body, identification=identification)
 
 
 def verify(data: bytes) -> bool:
@@ -329,11 +329,18 @@ def _cross(data: bytes, layout: _Layout, after: Packet, *, quoted: bool) -> byte
         traffic_class = (data[0] << 4 | data[1] >> 4) & 0xFF
         length = 40 + (data[4] << 8 | data[5]) - layout.start
     declared = length if quoted else len(body)
-    return _with_header(after, body, traffic_class=traffic_class, identification=0, declared=declared)
+    large = 20 + declared > 1260  # RFC 7915 §5.1
+    return _with_header(after, body, traffic_class=traffic_class, declared=declared, dont_fragment=large)
 
 
 def _with_header(
-    packet: Packet, body: bytearray, *, traffic_class: int, identification: int, declared: int | None = None
+    packet: Packet,
+    body: bytearray,
+    *,
+    traffic_class: int = 0,
+    identification: int = 0,
+    declared: int | None = None,
+    dont_fragment: bool = False,
 ) -> bytes:
     """``body`` with its checksum and an IP header that declares ``declared`` bytes or all there are."""
     version = packet.destination.version
@@ -350,7 +357,7 @@ def _with_header(
         number = _ICMPV6 if packet.protocol is IpProtocol.ICMP else int(packet.protocol)
         first = 6 << 28 | traffic_class << 20
         return _IPV6.pack(first, length, number, packet.ttl, source, destination) + body
-    flags = 0x4000 if 20 + length > 1260 else 0  # RFC 7915 §5.1
+    flags = 0x4000 if dont_fragment else 0
     head = bytearray(
         _IPV4.pack(
             0x45,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nat.services.support import CLIENT, OTHER, OUTSIDE, PUBLIC, ROUTER, Router
 from natwalk.core import Address
-from natwalk.nat import IpProtocol, ServiceQuirk
+from natwalk.nat import IpProtocol, ServiceQuirk, WhenFull
 from natwalk.nat.services.nat_pmp import NO_RESOURCES, NOT_AUTHORIZED, UNSUPPORTED_OPCODE, UNSUPPORTED_VERSION
 
 
@@ -77,6 +77,16 @@ def test_what_gets_an_error() -> None:
     assert unpack("!H", ask(router, request(0, 7000, 600))[2:4]) == (NOT_AUTHORIZED,)
     assert unpack("!HHI", ask(router, request(5000, 80, 600))[8:])[1] >= 1024
     assert unpack("!H", ask(router, request(5001, 0, 600))[2:4]) == (NO_RESOURCES,)
+
+
+def test_a_full_table_is_no_resources_and_evicts_leases_where_it_evicts() -> None:
+    full = Router(nat={"max_mappings_per_subscriber": 1})
+    ask(full, request(5000, 0, 600))
+    assert unpack("!H", ask(full, request(5001, 0, 600))[2:4]) == (NO_RESOURCES,)
+    evicting = Router(nat={"max_mappings": 1, "when_full": WhenFull.EVICT_OLDEST})
+    ask(evicting, request(5000, 0, 600))
+    ask(evicting, request(5001, 0, 600))
+    assert [lease.internal.port for lease in evicting.gateway.leases(1.0)] == [5001]
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\0\x80", b"\0\x01short", bytes([0, 129]) + bytes(14)])

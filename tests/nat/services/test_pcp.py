@@ -119,6 +119,7 @@ def test_filters_let_only_some_in() -> None:
         (filtering("192.0.2.1", 129), Result.MALFORMED_OPTION),
         (filtering("192.0.2.1", 50), Result.MALFORMED_OPTION),
         (filtering("192.0.2.1", 128) * (FILTERS + 1), Result.EXCESSIVE_REMOTE_PEERS),
+        (option(2) + b"\x02\0\0\x04", Result.MALFORMED_OPTION),
         (b"\x02\0\xff\xff", Result.MALFORMED_OPTION),
         (option(77), Result.UNSUPP_OPTION),
         (option(200, b"whatever"), Result.SUCCESS),
