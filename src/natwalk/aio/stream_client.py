@@ -64,7 +64,7 @@ class StreamClient:
         self._path: Path | None = None
         self._served = False
         self._detached = False
-        self._watch = ClientWatch(self._limits, close=self._refuse, may_be_idle=self._has_allocation)
+        self._watch = ClientWatch(self._limits, close=self._hang_up, may_be_idle=self._has_allocation)
 
     def start(self) -> None:
         """Begin with whatever the listener expects."""
@@ -189,6 +189,10 @@ class StreamClient:
     def _refuse(self, reason: str) -> None:
         self._server.drops.add(reason)
         self._stream.abort()
+
+    def _hang_up(self, reason: str) -> None:
+        self._server.drops.add(reason)
+        self._stream.close()
 
     def _has_allocation(self) -> bool:
         return self._path is not None and self._hooks.has_allocation(self._path)
