@@ -104,6 +104,7 @@ class TestConverted:
         assert (turn.realm, turn.port_range, turn.nonce_lifetime) == ("example.net", (50000, 50999), 600)
         assert turn.auth_secrets == ("0f1e2d3c4b5a69788796a5b4c3d2e1f0",)
         assert dict(turn.users) == {"alice": "correct horse"}
+        assert turn.rfc5766_channels
         limits = turn.limits
         assert (limits.allocations, limits.allocations_per_user) == (100, 5)
         assert (limits.bandwidth_per_user, limits.bandwidth) == (2000, 18000)

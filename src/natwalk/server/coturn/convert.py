@@ -88,7 +88,7 @@ class _Converter:
     def __init__(self, tls_check: _TlsCheck) -> None:
         self.out = Conversion()
         self._tls_check = tls_check
-        self._keys: dict[str, _Toml] = {}
+        self._keys: dict[str, _Toml] = {"turn.channels": "rfc5766"}
         self._allowed: list[tuple[Setting, ranges.Span]] = []
         self._denied: list[tuple[Setting, ranges.Span]] = []
         self._ports: dict[str, int] = {}
@@ -402,6 +402,8 @@ KNOWN: Final = frozenset({*_HANDLERS, *NEEDLESS, *UNSUPPORTED, *VALUES})
 """Every key that is converted or spoken of."""
 
 _NOTES: Final = [
+    "channel numbers up to 0x7FFF are taken, as old clients choose them; remove turn.channels when yours "
+    "know RFC 8656",
     "coturn relays to private networks unless they are denied, natwalk only when turn.peers.allow names them",
     f"{_TCP} (coturn has them on)",
 ]
