@@ -28,10 +28,10 @@ _FRAGMENTATION_NEEDED: Final = (3, 4)  # ICMP: destination unreachable, fragment
 _PACKET_TOO_BIG: Final = (2, 0)  # ICMPv6
 
 
-def enable(sock: socket.socket) -> None:
-    """Have the kernel queue ICMP errors of ``sock``; a system that cannot goes on without."""
+def enable(sock: socket.socket, version: int) -> None:
+    """Have the kernel queue ICMP errors of ``sock``, of IP ``version``; a system that cannot does without."""
     with contextlib.suppress(OSError):
-        if sock.family == socket.AF_INET6:
+        if version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)

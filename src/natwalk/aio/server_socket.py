@@ -54,7 +54,7 @@ class ServerSocket(UdpSocket):
         """A socket that peers send to. Raises OSError when ``address`` cannot be bound."""
         self = cls.bind(address, on_datagrams, receive_buffer=RELAY_BUFFER, readers=readers)
         self.on_icmp = on_icmp
-        icmp.enable(self._sock)
+        icmp.enable(self._sock, self.local.version)
         return self
 
     def send_unfragmented(self, data: bytes, remote: Address) -> bool:
@@ -75,17 +75,17 @@ class ServerSocket(UdpSocket):
     def _set_dont_fragment(self, on: bool) -> None:
         if self.closed:
             return
-        if self._sock.family == socket.AF_INET6:
+        if self.local.version == 6:
             self._sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_DONTFRAG, on)
         else:
             discover = _PMTUDISC_DO if on else _PMTUDISC_DONT
             self._sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, discover)
 
     @staticmethod
-    def _set_fragmentation(sock: socket.socket) -> None:
+    def _set_fragmentation(sock: socket.socket, family: int) -> None:
         """Let datagrams be fragmented where they must (RFC 8656 §14)."""
         with contextlib.suppress(OSError):
-            if sock.family == socket.AF_INET6:
+            if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
             else:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)

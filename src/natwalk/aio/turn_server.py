@@ -107,6 +107,11 @@ class TurnServerDriver:
         return tuple(self._listeners)
 
     @property
+    def allocations(self) -> int:
+        """How many allocations there are."""
+        return self.core.allocations
+
+    @property
     def stats(self) -> TurnStats:
         """How many allocations, flows and permissions there are."""
         return self.core.stats

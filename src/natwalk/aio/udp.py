@@ -109,7 +109,7 @@ class UdpSocket:
             sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             _set_buffers(sock, receive_buffer)
-            cls._set_fragmentation(sock)
+            cls._set_fragmentation(sock, family)
             if not given:
                 if family == socket.AF_INET6:
                     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -172,9 +172,9 @@ class UdpSocket:
         self._sock.close()
 
     @staticmethod
-    def _set_fragmentation(sock: socket.socket) -> None:
+    def _set_fragmentation(sock: socket.socket, family: int) -> None:
         """DF on everything, without the kernel's opinion of the path MTU: the layers above probe it."""
-        if sock.family == socket.AF_INET6:
+        if family == socket.AF_INET6:
             _set(sock, socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
             _set(sock, socket.IPPROTO_IPV6, _IPV6_DONTFRAG, 1)
         else:

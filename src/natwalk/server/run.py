@@ -177,7 +177,7 @@ class _Server:
         if self._heartbeat is not None:
             self._log.info(
                 "stopping",
-                allocations=services.turn.stats.allocations,
+                allocations=services.turn.allocations,
                 mailboxes=services.hub.core.mailboxes,
             )
             self._notifier.stopping("stopping")
@@ -220,7 +220,7 @@ class _Server:
         services = self.services
         services.health.draining = True
         services.turn.drain(services.config.alternate)
-        left = services.turn.stats.allocations
+        left = services.turn.allocations
         if not left or seconds == 0:
             return True
         self._log.info("draining", allocations=left, seconds=seconds)
@@ -238,7 +238,7 @@ class _Server:
             self._loop.call_soon(self._end_when_empty)
 
     def _end_when_empty(self) -> None:
-        if not self.services.turn.stats.allocations:
+        if not self.services.turn.allocations:
             self._orders.put_nowait(Order.STOP)
 
     def _changed(self) -> None:

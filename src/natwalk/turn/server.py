@@ -336,8 +336,17 @@ class TurnServer:
 
     def next_timeout(self) -> float | None:
         """When the next thing expires, or None."""
-        parts = (self._table, self._allocator, self._connections)
-        return min((at for part in parts if (at := part.next_timeout()) is not None), default=None)
+        earliest = self._table.next_timeout()
+        for part in (self._allocator, self._connections):
+            at = part.next_timeout()
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
+
+    @property
+    def allocations(self) -> int:
+        """How many allocations there are; unlike ``stats`` as fast with thousands as with one."""
+        return self._table.allocations
 
     @property
     def stats(self) -> TurnStats:
