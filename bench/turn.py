@@ -13,6 +13,7 @@ import os
 import socket
 import statistics
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from natwalk.core import Address
 from natwalk.stun import Method, encode, request
 from natwalk.turn.channel_data import encode_channel_data
 
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 BINDINGS: Final = 200
 BINDING_BATCHES: Final = 150
 FLOWS: Final = 16
@@ -33,6 +34,7 @@ PACKETS: Final = 48_000
 WINDOW: Final = 128
 BURSTS: Final = {160: 1, 1200: 8}
 MEMORY_ROUNDS: Final = 3
+FLOOD: Final = 10_000
 MANY: Final = (1_000, 10_000)
 AT_ONCE: Final = 250
 
@@ -47,6 +49,7 @@ GOALS: Final = {
     "relayed packets per CPU-second, 1200 bytes": (">=", 0.3),
     "bytes of memory per allocation, 1000": ("<=", 1.0),
     "bytes of memory per allocation, 10000": ("<=", 1.0),
+    "milliseconds of an Allocate during a flood": None,
 }
 
 
@@ -137,6 +140,37 @@ def fill(server: Server, sources: Source, figures: Figures) -> None:
     figures["allocations per second"][server.name].append(made / meter.wall)
 
 
+def allocate_during_flood(server: Server, sources: Source) -> float:
+    """The longest of five Allocates, in milliseconds, as others ask ``FLOOD`` times a second, each once."""
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.wait(0.01):
+            for _ in range(FLOOD // 100):
+                ask(next(flooders))
+
+    def ask(source: str) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((source, 0))
+            sock.sendto(encode(request(Method.BINDING, os.urandom(12))), server.address)
+
+    flooders, thread = Source(start=1_000_000), threading.Thread(target=flood)
+    thread.start()
+    longest = 0.0
+    try:
+        for _ in range(5):
+            time.sleep(0.2)
+            with contextlib.ExitStack() as stack:
+                clients = open_clients(server, sources, 1, stack)
+                started = time.perf_counter()
+                allocate(clients)
+                longest = max(longest, time.perf_counter() - started)
+    finally:
+        stop.set()
+        thread.join()
+    return longest * 1000
+
+
 def measure_packets(folder: Path, figures: Figures) -> None:
     with contextlib.ExitStack() as stack:
         sources = Source()
@@ -147,6 +181,8 @@ def measure_packets(folder: Path, figures: Figures) -> None:
             for server in servers:
                 rate = bindings(server, clients[server.name])
                 figures["Bindings per CPU-second"][server.name].append(rate)
+                flooded = allocate_during_flood(server, sources)
+                figures["milliseconds of an Allocate during a flood"][server.name].append(flooded)
             for size in BURSTS:
                 for server in servers:
                     rate, lost = relaying[server.name].round(server, size)

@@ -45,8 +45,8 @@ BUFFER: Final = 4 << 20
 class Source(Iterator[str]):
     """Loopback addresses, each handed out once: servers limit what one source may do."""
 
-    def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+    def __init__(self, start: int = 1) -> None:
+        self._numbers = itertools.count(start)
 
     def __next__(self) -> str:
         number = next(self._numbers)

@@ -7,12 +7,13 @@ has no such start and is 13 bytes shorter: for answers that may not be bigger (d
 
 from __future__ import annotations
 
-import hmac
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from hmac import compare_digest
 from typing import Final
 
 from natwalk.core import Path, RandomBytes
+from natwalk.stun.mac import mac
 
 NONCE_LIFETIME: Final = 600.0
 BODY_LENGTH: Final = 23
@@ -60,8 +61,8 @@ class NonceIssuer:
         prefix = b"" if plain else self._prefix
         stamp = int(now)
         body = (stamp % _MODULUS).to_bytes(_STAMP, "big") + self._random_bytes(_SALT)
-        mac = self._mac(prefix, stamp, body, path)
-        return prefix + b64encode(body + mac, altchars=b"-_").rstrip(b"=")
+        code = self._mac(prefix, stamp, body, path)
+        return prefix + b64encode(body + code, altchars=b"-_").rstrip(b"=")
 
     def is_fresh(self, nonce: bytes, path: Path, now: float) -> bool:
         """True when we made ``nonce`` for that client within the lifetime; compares in constant time."""
@@ -79,7 +80,7 @@ class NonceIssuer:
         seconds = int(now)
         age = (seconds - int.from_bytes(body[:_STAMP], "big")) % _MODULUS
         # the MAC is over the whole stamp, so that no nonce comes back to life when the three bytes wrap
-        genuine = hmac.compare_digest(raw[_STAMP + _SALT :], self._mac(prefix, seconds - age, body, path))
+        genuine = compare_digest(raw[_STAMP + _SALT :], self._mac(prefix, seconds - age, body, path))
         canonical = b64encode(raw, altchars=b"-_").rstrip(b"=") == nonce[len(prefix) :]
         return genuine and canonical and age <= self._lifetime
 
@@ -87,4 +88,4 @@ class NonceIssuer:
         transport = path.transport.encode()
         client = f"{path} {stamp}".encode()
         data = b"\0".join((prefix, self._offer, transport, client, body))
-        return hmac.digest(self._secret, data, "sha256")[:_MAC]
+        return mac(self._secret, data, "sha256")[:_MAC]
