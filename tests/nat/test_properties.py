@@ -11,6 +11,8 @@ from nat.support import PUBLIC, SECOND, make
 from natwalk.core import Address
 from natwalk.nat import (
     ACK,
+    FIN,
+    RST,
     SYN,
     Allocation,
     Dropped,
@@ -29,6 +31,7 @@ from natwalk.nat import (
     Translation,
     WhenFull,
 )
+from natwalk.nat.tcp import TcpSession, event_of
 
 UDP, TCP, ICMP = IpProtocol.UDP, IpProtocol.TCP, IpProtocol.ICMP
 INTERNAL = [Address(f"192.168.1.{n}", port) for n in (1, 2, 3) for port in (5000, 5001)]
@@ -220,3 +223,42 @@ def test_the_same_randomness_gives_the_same_ports(allocation: Allocation, seed: 
         return list(nat.mappings(0.0))
 
     assert ports() == ports()
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(REMOTE[:3]),
+        st.booleans(),
+        st.sampled_from([SYN, SYN | ACK, ACK, FIN | ACK, RST]),
+        st.floats(0.0, 12.0),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(events=EVENTS, pickup=st.booleans(), filtering=st.sampled_from(Filtering))
+def test_a_tcp_mapping_lives_exactly_as_long_as_its_longest_connection(
+    events: list[tuple[Address, bool, int, float]], pickup: bool, filtering: Filtering
+) -> None:
+    """Whatever comes and goes over several connections of one mapping; a model keeps each one's deadline."""
+    nat, now, model = (
+        make(tcp_transitory=10, tcp_established=25, tcp_pickup=pickup, filtering=filtering),
+        0.0,
+        {},
+    )
+    host, seen = INTERNAL[0], Address(PUBLIC, INTERNAL[0].port)
+    for remote, inside, flags, gap in events:
+        now += gap
+        source, destination = (host, remote) if inside else (remote, seen)
+        packet = Packet(source, destination, b"", TCP, tcp=Segment(flags))
+        verdict = nat.outbound(packet, now) if inside else nat.inbound(packet, now)
+        model = {peer: session for peer, session in model.items() if session.deadline > now}
+        if isinstance(verdict, Translation):
+            session = model.setdefault(remote, TcpSession())
+            session.step(event_of(Segment(flags)), inside, 10, 25, now)
+        else:
+            assert remote not in model, "a segment of a live connection always passes"
+        expected = max((session.deadline for session in model.values()), default=None)
+        assert nat.next_expiry() == expected
+        assert len(nat.entries(now)) == bool(model)

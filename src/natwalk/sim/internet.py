@@ -110,17 +110,19 @@ def _site(
     host = network.host(name)
     node: Host | Router = host
     address = _host_address(spec, region, 10)
+    addresses: tuple[str, ...] = (address,)
     routers: list[Router] = []
     for depth, layer in enumerate(spec.layers):
-        outside = address
+        outside, others = address, ()
         if not isinstance(layer, FirewallConfig):
             more = any(not isinstance(outer, FirewallConfig) for outer in spec.layers[depth + 1 :])
             outside = (region.shared if more else region.public).format(depth + 1)
-        router = network.router(f"{_role(spec, depth)}-{name}", layer, public_addresses=(outside,))
-        network.connect(node, router, address, config=LAN)
+            others = () if more else tuple(map(region.public.format, range(21, 20 + spec.public_addresses)))
+        router = network.router(f"{_role(spec, depth)}-{name}", layer, public_addresses=(outside, *others))
+        network.connect(node, router, *addresses, config=LAN)
         routers.append(router)
-        node, address = router, outside
-    access = network.connect(node, core, address, config=config)
+        node, address, addresses = router, outside, (outside, *others)
+    access = network.connect(node, core, *addresses, config=config)
     return Site(spec.name, host, tuple(routers), access, address)
 
 

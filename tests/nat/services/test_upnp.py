@@ -13,6 +13,7 @@ from nat.services.support import CLIENT, OTHER, OUTSIDE, PUBLIC, ROUTER, Router,
 from natwalk.core import Address, LocalProtocolError
 from natwalk.nat import GatewayConfig, IpProtocol, Nat, NatConfig, Packet, ServiceQuirk
 from natwalk.nat.services import Gateway, HttpRequest, soap
+from natwalk.nat.services.description import ARGUMENTS, VARIABLES
 from natwalk.nat.services.http import LONGEST_BODY, LONGEST_HEAD, BadRequest
 from natwalk.nat.services.limits import RateLimit
 
@@ -109,6 +110,23 @@ class TestHttp:
         ElementTree.fromstring(body)
         assert b"<name>AddPortMapping</name>" in body
         assert (b"<name>AddAnyPortMapping</name>" in body) is any_port
+
+    def test_every_action_is_described_with_the_arguments_it_gives(self) -> None:
+        router = Router(upnp=2)
+        assert set(router.gateway._igd.actions) == set(ARGUMENTS)
+        router.add()
+        wanted = {
+            "NewExternalPort": 7000,
+            "NewProtocol": "UDP",
+            "NewPortMappingIndex": 0,
+            "NewRemoteHost": "",
+        }
+        for action, arguments in ARGUMENTS.items():
+            assert all(variable in VARIABLES for _, _, variable in arguments)
+            if action.startswith(("Get", "AddAny")):
+                status, text = router.add(action=action, **wanted)
+                given = [child.tag for child in ElementTree.fromstring(text)[0][0]]
+                assert (status, given) == (200, [name for name, way, _ in arguments if way == "out"])
 
     @pytest.mark.parametrize(
         ("request_", "status"),

@@ -14,6 +14,76 @@ SERVICE: Final = "/WANIPCn.xml"
 DEAD_CONTROL: Final = "/ctl/PPPConn"
 """Of a service that is described and not there."""
 
+Argument = tuple[str, str, str]
+"""(name, "in" or "out", the state variable it is about)."""
+
+VARIABLES: Final = {
+    "ConnectionStatus": "string",
+    "ConnectionType": "string",
+    "ExternalIPAddress": "string",
+    "ExternalPort": "ui2",
+    "InternalClient": "string",
+    "InternalPort": "ui2",
+    "LastConnectionError": "string",
+    "NATEnabled": "boolean",
+    "PortMappingDescription": "string",
+    "PortMappingEnabled": "boolean",
+    "PortMappingLeaseDuration": "ui4",
+    "PortMappingNumberOfEntries": "ui2",
+    "PortMappingProtocol": "string",
+    "PossibleConnectionTypes": "string",
+    "RSIPAvailable": "boolean",
+    "RemoteHost": "string",
+    "Uptime": "ui4",
+}
+"""State variables of WANIPConnection and their types."""
+_ALLOWED: Final = {"PortMappingProtocol": ("TCP", "UDP")}
+
+_KEY: Final[tuple[Argument, ...]] = (
+    ("NewRemoteHost", "in", "RemoteHost"),
+    ("NewExternalPort", "in", "ExternalPort"),
+    ("NewProtocol", "in", "PortMappingProtocol"),
+)
+
+
+def _value(direction: str) -> tuple[Argument, ...]:
+    """What a mapping says besides its key."""
+    return (
+        ("NewInternalPort", direction, "InternalPort"),
+        ("NewInternalClient", direction, "InternalClient"),
+        ("NewEnabled", direction, "PortMappingEnabled"),
+        ("NewPortMappingDescription", direction, "PortMappingDescription"),
+        ("NewLeaseDuration", direction, "PortMappingLeaseDuration"),
+    )
+
+
+ARGUMENTS: Final[dict[str, tuple[Argument, ...]]] = {
+    "GetExternalIPAddress": (("NewExternalIPAddress", "out", "ExternalIPAddress"),),
+    "GetStatusInfo": (
+        ("NewConnectionStatus", "out", "ConnectionStatus"),
+        ("NewLastConnectionError", "out", "LastConnectionError"),
+        ("NewUptime", "out", "Uptime"),
+    ),
+    "GetConnectionTypeInfo": (
+        ("NewConnectionType", "out", "ConnectionType"),
+        ("NewPossibleConnectionTypes", "out", "PossibleConnectionTypes"),
+    ),
+    "GetNATRSIPStatus": (
+        ("NewRSIPAvailable", "out", "RSIPAvailable"),
+        ("NewNATEnabled", "out", "NATEnabled"),
+    ),
+    "AddPortMapping": _KEY + _value("in"),
+    "AddAnyPortMapping": (*_KEY, *_value("in"), ("NewReservedPort", "out", "ExternalPort")),
+    "DeletePortMapping": _KEY,
+    "GetSpecificPortMappingEntry": _KEY + _value("out"),
+    "GetGenericPortMappingEntry": (
+        ("NewPortMappingIndex", "in", "PortMappingNumberOfEntries"),
+        *((name, "out", variable) for name, _, variable in _KEY),
+        *_value("out"),
+    ),
+}
+"""The arguments of every action, in the order of the standard."""
+
 
 def root(config: GatewayConfig) -> bytes:
     """The device description: three nested devices, the innermost with the connection service."""
@@ -31,13 +101,33 @@ def root(config: GatewayConfig) -> bytes:
 
 
 def service(actions: Iterable[str]) -> bytes:
-    """The service description: the names of the actions."""
-    names = "".join(f"<action><name>{name}</name></action>" for name in actions)
+    """The service description: ``actions`` with their arguments, and the variables these are about."""
+    named = [(name, ARGUMENTS[name]) for name in actions]
+    used = dict.fromkeys(variable for _, arguments in named for _, _, variable in arguments)
+    listed = "".join(map(_action, *zip(*named, strict=True)))
+    variables = "".join(map(_variable, used))
     return (
         '<?xml version="1.0"?>\r\n<scpd xmlns="urn:schemas-upnp-org:service-1-0">'
-        f"<specVersion><major>1</major><minor>0</minor></specVersion><actionList>{names}</actionList>"
-        "<serviceStateTable></serviceStateTable></scpd>\r\n"
+        f"<specVersion><major>1</major><minor>0</minor></specVersion><actionList>{listed}</actionList>"
+        f"<serviceStateTable>{variables}</serviceStateTable></scpd>\r\n"
     ).encode()
+
+
+def _action(name: str, arguments: tuple[Argument, ...]) -> str:
+    listed = "".join(
+        f"<argument><name>{argument}</name><direction>{direction}</direction>"
+        f"<relatedStateVariable>{variable}</relatedStateVariable></argument>"
+        for argument, direction, variable in arguments
+    )
+    return f"<action><name>{name}</name><argumentList>{listed}</argumentList></action>"
+
+
+def _variable(name: str) -> str:
+    type_ = VARIABLES[name]
+    allowed = "".join(f"<allowedValue>{value}</allowedValue>" for value in _ALLOWED.get(name, ()))
+    values = f"<allowedValueList>{allowed}</allowedValueList>" if allowed else ""
+    inner = f"<name>{name}</name><dataType>{type_}</dataType>{values}"
+    return f'<stateVariable sendEvents="no">{inner}</stateVariable>'
 
 
 def _device(config: GatewayConfig, type_: str, name: str, services: str = "", devices: str = "") -> str:

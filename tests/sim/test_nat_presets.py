@@ -1,0 +1,70 @@
+"""Real ICE agents behind every preset that passes UDP and IPv4: what its mapping and filtering promise."""
+
+from __future__ import annotations
+
+import pytest
+
+from natwalk.nat import (
+    PRESETS,
+    Allocation,
+    Firewall,
+    Group,
+    Mapping,
+    Nat64Config,
+    NatConfig,
+    Outcome,
+    preset,
+)
+from natwalk.sim import SimulationError, sequence
+from natwalk.sim.ice import IceMeeting
+from natwalk.sim.internet import two_peers
+
+NOT_HERE = {
+    "pings-only": "the last test",
+    "home-ipv6": "IPv6 only",
+    "corporate-web": "UDP to names and clocks only",
+    "hotel-web": "UDP to names only",
+}
+NAMES = [
+    name
+    for name, spec in PRESETS.items()
+    if spec.group is not Group.KIND
+    and spec.passes_udp
+    and name not in NOT_HERE
+    and not any(isinstance(layer, Nat64Config) for layer in spec.layers)
+]
+
+
+def meet(name: str, other: str) -> Outcome:
+    internet = two_peers(preset(name), preset(other), seed=7)
+    for router in internet.a.routers:
+        if isinstance(router.box, Firewall) and router.box.config.portal is not None:
+            router.box.sign_in(internet.a.host.address, 0.0)
+    result = IceMeeting(internet).run()
+    assert result.outcome is not Outcome.NONE, sequence(internet.network.trace)
+    return result.outcome
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_with_a_peer_in_the_open_internet_it_is_direct(name: str) -> None:
+    assert meet(name, "none") is Outcome.DIRECT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_with_a_port_restricted_peer_it_is_direct_unless_the_port_moves(name: str) -> None:
+    """Ports that depend on the destination move, but for those that are kept where nobody else has them."""
+    moves = any(
+        isinstance(layer, NatConfig)
+        and layer.mapping is not Mapping.ENDPOINT_INDEPENDENT
+        and not (layer.share_ports and layer.allocation is Allocation.PRESERVE)
+        for layer in preset(name).layers
+    )
+    assert meet(name, "port-restricted") is (Outcome.RELAY if moves else Outcome.DIRECT)
+
+
+def test_where_only_pings_pass_a_direct_pair_looks_fine_and_carries_nothing() -> None:
+    """tailscale#19457: why a path is judged on its data as well."""
+    meeting = IceMeeting(two_peers(preset("pings-only"), "none", seed=7))
+    with pytest.raises(SimulationError, match="no data"):
+        meeting.run()
+    assert meeting.direct
