@@ -10,6 +10,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 from natwalk.core import Address
 from natwalk.nat import Allocation, Mapping, Nat, NatConfig, Packet, Translation, make_box, preset
@@ -89,13 +90,13 @@ def main() -> None:
     for name, config in CONFIGS.items():
         nat = make_box(config, PUBLIC, random_bytes=random.Random(1).randbytes)
         inside, answers = traffic(nat)
-        engine = rate(lambda: translate(nat, inside, answers), packets)
+        engine = rate(partial(translate, nat, inside, answers), packets)
         raw = [encode(packet) for packet in inside], [encode(packet) for packet in answers]
-        routed = rate(lambda: route(nat, *raw), packets)
+        routed = rate(partial(route, nat, *raw), packets)
         verdict = "ok" if routed >= WANTED else f"TOO SLOW, {WANTED} wanted"
         bits = routed * (SIZE + 28) * 8 / 1e6
         print(
-            f"{name:22} engine {engine:9,.0f}/s   with bytes {routed:9,.0f}/s = {bits:5,.0f} Mbit/s   {verdict}"
+            f"{name:20}  engine {engine:8,.0f}/s   with bytes {routed:8,.0f}/s, {bits:5,.0f} Mbit/s   {verdict}"
         )
     idle, mapping = memory()
     print(f"an idle NAT has {idle:,.0f} bytes, a mapping {mapping:,.0f}")

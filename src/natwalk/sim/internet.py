@@ -113,7 +113,7 @@ def _site(
     addresses: tuple[str, ...] = (address,)
     routers: list[Router] = []
     for depth, layer in enumerate(spec.layers):
-        outside, others = address, ()
+        outside, others = address, addresses[1:]
         if not isinstance(layer, FirewallConfig):
             more = any(not isinstance(outer, FirewallConfig) for outer in spec.layers[depth + 1 :])
             outside = (region.shared if more else region.public).format(depth + 1)
