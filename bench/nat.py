@@ -95,8 +95,7 @@ def main() -> None:
         routed = rate(partial(route, nat, *raw), packets)
         verdict = "ok" if routed >= WANTED else f"TOO SLOW, {WANTED} wanted"
         bits = routed * (SIZE + 28) * 8 / 1e6
-        print(
-            f"{name:20}  engine {engine:8,.0f}/s   with bytes {routed:8,.0f}/s, {bits:5,.0f} Mbit/s   {verdict}"
-        )
+        with_bytes = f"with bytes {routed:8,.0f}/s, {bits:5,.0f} Mbit/s"
+        print(f"{name:20}  engine {engine:8,.0f}/s   {with_bytes}   {verdict}")
     idle, mapping = memory()
     print(f"an idle NAT has {idle:,.0f} bytes, a mapping {mapping:,.0f}")
