@@ -41,7 +41,9 @@ class ServerLog:
     def __init__(self, lines: Lines, section: LogSection, secrets: Iterable[str] = ()) -> None:
         self._lines = lines
         self._logger = structlog.wrap_logger(
-            object(), processors=[self._filter, _stamp, self._redact, self._render], wrapper_class=_Bound
+            object(),
+            processors=[self._without_addresses, _stamp, self._redact, self._render],
+            wrapper_class=_Bound,
         )
         self.reconfigure(section, secrets)
 
@@ -70,11 +72,10 @@ class ServerLog:
         self._log("error", event, fields)
 
     def _log(self, level: str, event: str, fields: Mapping[str, object]) -> None:
-        self._logger.log(level, event, **fields)
+        if LEVELS[level] >= self._level:
+            self._logger.log(level, event, **fields)
 
-    def _filter(self, logger: object, level: str, event: _Event) -> _Event:
-        if LEVELS[level] < self._level:
-            raise structlog.DropEvent
+    def _without_addresses(self, logger: object, level: str, event: _Event) -> _Event:
         if not self.section.addresses:
             for key in ADDRESS_KEYS & event.keys():
                 del event[key]
