@@ -35,6 +35,7 @@ from natwalk.nat import (
     NatConfig,
     Packet,
     Segment,
+    WhenFull,
 )
 from natwalk.nat.table import Guest
 
@@ -314,6 +315,33 @@ class TestForwards:
         external = nat.forward(UDP, HOST, 100.0, 0.0, external_port=7000)
         assert out(nat, OTHER_HOST.with_port(7000), REMOTE) != external
         assert into(nat, REMOTE, external).packet.destination == HOST
+
+    @pytest.mark.parametrize("wanted", [5000, None])
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_the_port_a_socket_has_already_becomes_the_forwards(
+        self, wanted: int | None, shared: bool
+    ) -> None:
+        """STUN first, mapping after: what others were told stays true."""
+        nat = make(mapping=APDM if shared else EIM, share_ports=shared)
+        seen = {out(nat, HOST, remote) for remote in (REMOTE, STRANGER)}
+        assert nat.forward(UDP, HOST, 100.0, 0.0, external_port=wanted) == Address(PUBLIC, 5000)
+        assert seen == {Address(PUBLIC, 5000)}
+        assert [entry.external for entry in nat.entries(0.0)] == [Address(PUBLIC, 5000)]
+        assert into(nat, SAME_HOST_OTHER_PORT, Address(PUBLIC, 5000)).packet.destination == HOST
+
+    def test_unless_somebody_else_shares_it(self) -> None:
+        nat = make(mapping=APDM, share_ports=True)
+        out(nat, HOST, REMOTE)
+        out(nat, OTHER_HOST, STRANGER)
+        assert nat.forward(UDP, HOST, 100.0, 0.0, external_port=5000).port != 5000
+
+    def test_used_ones_are_not_the_first_to_be_evicted(self) -> None:
+        nat = make(max_mappings=2, when_full=WhenFull.EVICT_OLDEST)
+        external = nat.forward(UDP, HOST, 100.0, 0.0, external_port=7000)
+        for n in range(5):
+            out(nat, OTHER_HOST.with_port(6000 + n), REMOTE, float(n))
+            out(nat, HOST, REMOTE, n + 0.5)
+        assert into(nat, STRANGER, external, 9.0).packet.destination == HOST
 
     def test_exactly_this_port_or_none(self) -> None:
         nat = make()

@@ -58,6 +58,11 @@ class TestEach:
         assert str(spec).startswith(f"{name}: ")
         assert all(describe(layer) in str(spec) for layer in spec.layers)
 
+    def test_the_classic_name_is_that_of_its_behaviour(self, name: str) -> None:
+        layers = preset(name).layers
+        if len(layers) == 1 and isinstance(layers[0], NatConfig):
+            assert preset(name).classic == classic_name(layers[0])
+
     def test_a_flow_from_inside_gets_out_and_back_or_is_refused_as_it_says(self, name: str) -> None:
         spec = preset(name)
         box = build(spec)

@@ -36,6 +36,7 @@ from natwalk.nat import (
     Verdict,
     reset_to,
 )
+from natwalk.nat.held import HeldAnswers
 from natwalk.nat.tcp import LONG_LIVED, OVER, TRANSITIONS, TcpEvent, TcpSession, TcpState, event_of
 
 SEEN = Address(PUBLIC, HOST.port)
@@ -226,7 +227,7 @@ class TestUnsolicitedSyn:
         nat = make(unsolicited_syn=UnsolicitedSyn.RST, syn_answer_delay=6.0)
         for port in range(1, 400):
             receive(nat, SYN, 0.0, STRANGER.with_port(port))
-        assert len(nat.answers(6.0)) == Nat.ANSWERS
+        assert len(nat.answers(6.0)) == HeldAnswers.LIMIT
         receive(nat, SYN, 7.0)
         nat.reset(8.0)
         assert nat.next_answer() is None

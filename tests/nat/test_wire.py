@@ -293,3 +293,13 @@ def test_nonsense_inside() -> None:
     about = error._replace(icmp=Icmp(IcmpKind.TIME_EXCEEDED, error))
     with pytest.raises(MalformedMessage, match="about an ICMP error"):
         decode(encode(about))
+
+
+def test_an_echo_reply_of_zeros_alone() -> None:
+    """Its sum is 0x0000, the one that has no other spelling: the checksum is 0xFFFF."""
+    echo = Packet(Address("192.0.2.1", 0), Address("192.0.2.2", 7), b"", ICMP, icmp=Icmp(IcmpKind.ECHO_REPLY))
+    after = echo._replace(destination=Address("10.0.0.1", 0))
+    data = rewrite(encode(echo), echo, after)
+    assert data == encode(after)
+    assert data[22:24] == b"\xff\xff"
+    assert verify(data)

@@ -128,16 +128,24 @@ class Nat(FlowEngine):
     def _take(
         self, protocol: IpProtocol, internal: Address, wanted: int | None, exact: bool
     ) -> Address | None:
-        """An external address for a forward that nobody else has, shared ports included."""
-        used = {each.external for each in self._table if each.protocol is protocol}
+        """An external address for a forward that nobody else has, shared ports included.
+
+        A port that flows of ``internal`` itself have already becomes the forward's, and rather than none.
+        """
+        others = {b.external for b in self._table if b.protocol is protocol and b.internal != internal}
+        own = [b for b in self._table if b.protocol is protocol and b.internal == internal]
+        for binding in own:
+            mine = binding.external
+            if mine not in others and (wanted is None or mine.port == wanted):
+                for each in [b for b in own if b.external == mine]:
+                    self._evict(each)
+                return self._ports(protocol, mine.host, mine.port).take(mine.port)
         for host in self._hosts_for(internal.host):
-            if wanted is not None and Address(host, wanted) not in used:
+            external = None
+            if wanted is not None and Address(host, wanted) not in others:
                 external = self._ports(protocol, host, wanted).take(wanted)
-            else:
-                external = None
             if external is None and not exact:
-                ports = self._ports(protocol, host, internal.port)
-                external = ports.allocate(internal, used.__contains__)
+                external = self._ports(protocol, host, internal.port).allocate(internal, others.__contains__)
             if external is not None:
                 self._paired.setdefault(internal.host, host)
                 return external

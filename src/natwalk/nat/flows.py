@@ -7,13 +7,13 @@ addresses and ports to it, a firewall what it blocks. A packet costs a few dicti
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Container, Hashable
 from typing import Final, NamedTuple
 
 from natwalk.core import Address, Drops
 from natwalk.nat.config import FlowConfig
 from natwalk.nat.dimensions import EarlyProbe, Filtering, Mapping, UnsolicitedSyn, WhenFull
+from natwalk.nat.held import HeldAnswers
 from natwalk.nat.packet import (
     ACK,
     RST,
@@ -67,9 +67,6 @@ class FlowEngine(ABC):
     at that very instant.
     """
 
-    ANSWERS: Final = 256
-    """Answers held back at a time; more are not given."""
-
     def __init__(
         self,
         config: FlowConfig,
@@ -92,7 +89,7 @@ class FlowEngine(ABC):
         self._filter = _FILTERS[config.filtering]
         self._max_packet = config.max_packet
         self._table = BindingTable(by_use=config.when_full is WhenFull.EVICT_OLDEST)
-        self._held: deque[tuple[float, Packet]] = deque()
+        self._held = HeldAnswers(config.syn_answer_delay)
 
     # What a subclass says
 
@@ -283,10 +280,10 @@ class FlowEngine(ABC):
         return idle if binding.limit is None or idle < binding.limit else binding.limit
 
     def _refresh(self, binding: Binding, now: float) -> None:
-        if not binding.forward:
-            deadline = self._deadline(binding, now)
-            if deadline >= binding.expires_at:
-                self._table.touch(binding, deadline)
+        """Note that ``binding`` was used; a forward has a time of its own."""
+        deadline = binding.expires_at if binding.forward else self._deadline(binding, now)
+        if deadline >= binding.expires_at:
+            self._table.touch(binding, deadline)
 
     def _expire(self, now: float) -> None:
         for binding in self._table.expire(now):
@@ -319,36 +316,29 @@ class FlowEngine(ABC):
 
     def _refuse_syn(self, packet: Packet, reason: DropReason, now: float) -> Dropped:
         """Answer an unsolicited SYN now, later or never (RFC 5382 §4.3)."""
-        answer: Packet | None = None
-        match self._flow.unsolicited_syn:
-            case UnsolicitedSyn.RST:
-                answer = reset_to(packet)
-            case UnsolicitedSyn.ICMP:
-                answer = icmp_error(IcmpKind.PORT_UNREACHABLE, packet, self._address(packet))
-            case UnsolicitedSyn.DROP:
-                pass
+        answer = self._syn_answer(packet)
         if answer is not None and self._flow.syn_answer_delay:
-            if len(self._held) < self.ANSWERS:
-                self._held.append((now + self._flow.syn_answer_delay, packet))
+            self._held.hold(packet, now)
             answer = None
         return self._drop(DropReason.UNSOLICITED_SYN if reason is DropReason.FILTERED else reason, answer)
 
+    def _syn_answer(self, packet: Packet) -> Packet | None:
+        match self._flow.unsolicited_syn:
+            case UnsolicitedSyn.DROP:
+                return None
+            case UnsolicitedSyn.RST:
+                return reset_to(packet)
+            case UnsolicitedSyn.ICMP:
+                return icmp_error(IcmpKind.PORT_UNREACHABLE, packet, self._address(packet))
+
     def next_answer(self) -> float | None:
         """When :meth:`answers` next has something to send; None when nothing is held back."""
-        return self._held[0][0] if self._held else None
+        return self._held.next_due()
 
     def answers(self, now: float) -> list[Translation]:
         """Answers to unsolicited SYNs that were held back until ``now``."""
-        due: list[Translation] = []
-        while self._held and self._held[0][0] <= now:
-            _, packet = self._held.popleft()
-            if self._flow.unsolicited_syn is UnsolicitedSyn.RST:
-                answer = reset_to(packet)
-            else:
-                answer = icmp_error(IcmpKind.PORT_UNREACHABLE, packet, self._address(packet))
-            if answer is not None:
-                due.append(Translation(answer, Side.EXTERNAL))
-        return due
+        answers = map(self._syn_answer, self._held.due(now))
+        return [Translation(answer, Side.EXTERNAL) for answer in answers if answer is not None]
 
     # TCP
 
@@ -416,8 +406,9 @@ class FlowEngine(ABC):
         flow = self._flow
         session.step(event_of(segment), inside, flow.tcp_transitory, flow.tcp_established, now)
         if self._held and inside:
-            self._forget_held(binding.external, remote)
+            self._held.forget(binding.external, remote)
         if binding.forward:
+            self._refresh(binding, now)
             return
         if session.deadline >= binding.expires_at:
             self._table.touch(binding, session.deadline)
@@ -425,15 +416,6 @@ class FlowEngine(ABC):
             latest = max(each.deadline for each in binding.sessions.values())
             if latest < binding.expires_at:
                 self._table.hasten(binding, latest)
-
-    def _forget_held(self, external: Address, remote: Address) -> None:
-        """Our SYN went out: the one that came in too early is not answered any more."""
-        held = [
-            (at, packet)
-            for at, packet in self._held
-            if (packet.destination, packet.source) != (external, remote)
-        ]
-        self._held = deque(held)
 
     # ICMP errors
 

@@ -105,13 +105,13 @@ def verify(data: bytes) -> bool:
     """
     layout = _layout(data, quoted=False)
     packet = _decode(data, layout, quoted=False)
-    if layout.version == 4 and checksum(data[: (data[0] & 15) * 4]) not in (0, MODULUS):
+    if layout.version == 4 and checksum(data[: (data[0] & 15) * 4]) != 0:
         return False
     body = data[layout.start : layout.end]
     at = _CHECKSUM_AT[packet.protocol]
     if layout.version == 4 and packet.protocol is IpProtocol.UDP and body[at : at + 2] == b"\0\0":
         return True
-    return checksum(_pseudo(packet, len(body), layout.version), body) in (0, MODULUS)
+    return checksum(_pseudo(packet, len(body), layout.version), body) == 0
 
 
 # Reading
@@ -279,6 +279,8 @@ def _patch(buffer: bytearray, base: int, layout: _Layout, before: Packet, after:
         return  # a quoted packet cut short
     if after.protocol is not IpProtocol.UDP:
         _adjust(buffer, at, new_hosts - old_hosts + new_ports - old_ports)
+        if not (buffer[at] or buffer[at + 1] or any(buffer[start:end])):
+            buffer[at] = buffer[at + 1] = 0xFF  # an echo reply of zeros alone, which has no pseudo-header
     elif buffer[at] or buffer[at + 1]:
         _adjust(buffer, at, new_hosts - old_hosts + new_ports - old_ports)
         if not (buffer[at] or buffer[at + 1]):
