@@ -74,6 +74,28 @@ async def test_a_program_learns_what_its_nat_does() -> None:
         assert "seen as 127.0.0.1:" in await names["what_my_nat_does"](server.stun[0])
 
 
+def test_the_nat_engine_does_what_its_guide_says() -> None:
+    """One NAT by name; a router that takes fragments and answers hops that ran out; a gateway that answers."""
+    from natwalk.nat import Packet, Translation
+    from natwalk.nat.fragments import fragment
+    from natwalk.nat.wire import encode
+
+    names = example(DOCS / "how-to" / "use-the-nat-engine.md")
+    assert names["seen"].host == "198.51.100.1"
+    assert isinstance(names["back"], Translation)
+    assert [answer.payload[:2] for answer in names["answers"]] == [b"\0\x80"]
+
+    forward, nat, pieces = names["forward"], names["nat"], names["Reassembler"]()
+    large = Packet(names["host"], names["server"], bytes(3000))
+    first, *rest = fragment(encode(large), 1500)
+    assert forward(nat, pieces, first, True, 1.0) == ([], [])
+    outside, inside = [forward(nat, pieces, piece, True, 1.0) for piece in rest][-1]
+    assert (len(outside), inside) == (3, [])
+    outside, (expired,) = forward(nat, pieces, encode(large._replace(payload=b"", ttl=1)), True, 1.0)
+    assert (outside, expired[20]) == ([], 11)
+    assert forward(nat, pieces, b"noise", True, 1.0) == ([], [])
+
+
 @pytest.mark.lab
 def test_the_laboratory_example_pings_through_a_nat() -> None:
     from natwalk.lab import LabUnavailable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from natwalk.core import Address
 from natwalk.nat import (
     PRESETS,
     Allocation,
@@ -13,6 +14,7 @@ from natwalk.nat import (
     Nat64Config,
     NatConfig,
     Outcome,
+    ServiceQuirk,
     preset,
 )
 from natwalk.sim import SimulationError, sequence
@@ -68,3 +70,32 @@ def test_where_only_pings_pass_a_direct_pair_looks_fine_and_carries_nothing() ->
     with pytest.raises(SimulationError, match="no data"):
         meeting.run()
     assert meeting.direct
+
+
+WITH_NAT_PMP = [name for name, spec in PRESETS.items() if spec.services and spec.services.nat_pmp]
+
+
+@pytest.mark.parametrize("name", WITH_NAT_PMP)
+def test_a_host_asks_its_router_for_a_port_and_strangers_get_in(name: str) -> None:
+    """NAT-PMP on the simulated LAN, byte by byte; a reboot forgets the port."""
+    internet = two_peers(preset(name), "none", seed=1)
+    network, host, (router,) = internet.network, internet.a.host, internet.a.routers
+    heard: list[tuple[bytes, Address]] = []
+    socket = host.bind(lambda data, source: heard.append((data, source)), 5000)
+    socket.send(bytes.fromhex("0001 0000 1388 1b58 00000e10"), Address("192.168.1.1", 5351))
+    network.run_for(1.0)
+    [(answer, asked)] = heard
+    quirks = preset(name).services.quirks
+    assert asked.port == (15351 if ServiceQuirk.REPLY_FROM_OTHER_PORT in quirks else 5351)
+    assert answer[:4].hex() == "00810000"
+    assert answer[8:].hex() == "13881b5800000e10"
+    stranger = internet.b.host.bind(lambda data, source: None, 7)
+    mapped = Address(internet.a.public, 7000)
+    stranger.send(b"hello", mapped)
+    network.run_for(1.0)
+    assert heard[1:] == [(b"hello", stranger.address)]
+    router.reboot()
+    stranger.send(b"hello", mapped)
+    network.run_for(1.0)
+    assert len(heard) == 2
+    assert router.gateway.leases(network.now) == ()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from natwalk.core import Address
-from natwalk.nat import FirewallConfig, KindSpec, kind_spec
+from natwalk.nat import FirewallConfig, KindSpec, Nat, kind_spec
+from natwalk.nat.services import Gateway
 from natwalk.sim.channel import Channel
 from natwalk.sim.host import Host
 from natwalk.sim.link import Link, LinkConfig
@@ -120,6 +121,9 @@ def _site(
             others = () if more else tuple(map(region.public.format, range(21, 20 + spec.public_addresses)))
         router = network.router(f"{_role(spec, depth)}-{name}", layer, public_addresses=(outside, *others))
         network.connect(node, router, *addresses, config=LAN)
+        if spec.services is not None and not routers and isinstance(router.box, Nat):
+            lan = spec.services.at(region.private.format(1), f"{region.private.format(0)}/24")
+            router.gateway = Gateway(lan, router.box, network.now)
         routers.append(router)
         node, address, addresses = router, outside, (outside, *others)
     access = network.connect(node, core, *addresses, config=config)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from natwalk.core import Drops
 from natwalk.nat import Dropped, DropReason, Middlebox, Packet, Side
+from natwalk.nat.services import Gateway
 from natwalk.sim.clock import Clock
 from natwalk.sim.link import Pipe
 from natwalk.sim.trace import Happening, Trace
@@ -22,6 +23,8 @@ class Router:
         self.name = name
         self.box = box
         self.drops = Drops()
+        self.gateway: Gateway | None = None
+        """Its mapping services; hosts on its LAN ask it by UDP."""
         self._clock = clock
         self._trace = trace
         self._routes: dict[str, Pipe] = {}
@@ -59,11 +62,16 @@ class Router:
         self._trace.add(self._clock.now, Happening.SCENARIO, self.name, 0, None, "reboot")
         if self.box is not None:
             self.box.reset(self._clock.now)
+        if self.gateway is not None:
+            self.gateway.reset(self._clock.now)
 
     def from_inside(self, packet: Packet, serial: int) -> None:
         """Forward a packet that came from an inside node."""
         if self._blocked is not None and self._blocked(packet):
             self._drop(packet, serial, "blocked")
+        elif self.gateway is not None and self.gateway.wants(packet):
+            for answer in self.gateway.receive(packet, self._clock.now):
+                self._inwards(answer, serial)
         elif packet.destination.host in self._routes:
             forwarded = self._hop(packet, serial) if self.box is None else packet
             if forwarded is not None:
