@@ -75,7 +75,7 @@ async def test_a_program_learns_what_its_nat_does() -> None:
 
 
 def test_the_nat_engine_does_what_its_guide_says() -> None:
-    """One NAT by name; a router that takes fragments and answers hops that ran out; a gateway that answers."""
+    """One NAT by name; a router that takes fragments and answers lost hops; a gateway that answers."""
     from natwalk.nat import Packet, Translation
     from natwalk.nat.fragments import fragment
     from natwalk.nat.wire import encode
