@@ -343,6 +343,11 @@ class TestForwards:
             out(nat, HOST, REMOTE, n + 0.5)
         assert into(nat, STRANGER, external, 9.0).packet.destination == HOST
 
+    def test_a_flow_through_one_can_be_held_and_is_anyway(self) -> None:
+        nat = make()
+        external = nat.forward(UDP, HOST, 100.0, 0.0)
+        assert nat.hold(HOST, REMOTE, 600.0, 1.0) == (external, 99.0)
+
     def test_exactly_this_port_or_none(self) -> None:
         nat = make()
         nat.forward(UDP, HOST, 100.0, 0.0, external_port=7000)

@@ -279,6 +279,27 @@ class TestEarlyProbe:
         assert out(nat, HOST, STRANGER, 1.0) == Address(PUBLIC, 5000)
 
 
+class TestMove:
+    """The line comes back with another address, as after a night's reconnect."""
+
+    def test_everything_is_lost_and_goes_on_at_the_new_address(self) -> None:
+        nat = make(hairpin=Hairpin.EXTERNAL_SOURCE, filtering=EIF)
+        out(nat, HOST, REMOTE, 0.0)
+        nat.move(SECOND, now=1.0)
+        assert nat.public_addresses == nat.config.public_addresses == (SECOND,)
+        assert nat.mappings(1.0) == ()
+        assert reason(into(nat, REMOTE, Address(PUBLIC, 5000), 1.0)) is DropReason.NOT_OURS
+        assert out(nat, HOST, REMOTE, 1.0) == Address(SECOND, 5000)
+        assert isinstance(into(nat, REMOTE, Address(SECOND, 5000), 1.0), Translation)
+        turned = nat.outbound(Packet(OTHER_HOST, Address(SECOND, 5000), b""), 1.0)
+        assert turned.side is Side.INTERNAL
+
+    @pytest.mark.parametrize("addresses", [(), ("2001:db8::1",)])
+    def test_not_without_one_nor_to_the_other_ip(self, addresses: tuple[str, ...]) -> None:
+        with pytest.raises(ValueError, match="cannot take the place"):
+            make().move(*addresses, now=0.0)
+
+
 def test_another_address_family_is_not_translated() -> None:
     nat = make()
     v6 = Address("2001:db8::1", 1)

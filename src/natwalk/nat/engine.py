@@ -29,16 +29,14 @@ class Nat(FlowEngine):
     ) -> None:
         if not config.public_addresses:
             raise LocalProtocolError("a NAT needs at least one public address: use NatConfig.at()")
-        self.config = config
         self._random_bytes = random_bytes
-        self._public = tuple(Address(host, 0).host for host in config.public_addresses)
-        ours = frozenset(self._public)
+        self._settle(config)
         external_v6 = ":" in self._public[0]
         super().__init__(
             config,
             config.mapping,
-            ours=ours,
-            hairpins=ours,
+            ours=self._public,
+            hairpins=self._public,
             external_key=KEYS[config.mapping] if config.shares_ports else _EIM,
             internal_v6=external_v6 if internal_version is None else internal_version == 6,
             external_v6=external_v6,
@@ -51,6 +49,10 @@ class Nat(FlowEngine):
         self._paired: dict[str, str] = {}
         self._forwards: dict[Key, Binding] = {}
         self._by_source: dict[Key, dict[Binding, None]] = {}
+
+    def _settle(self, config: NatConfig) -> None:
+        self.config = config
+        self._public = tuple(Address(host, 0).host for host in config.public_addresses)
 
     @property
     def public_addresses(self) -> tuple[str, ...]:
@@ -66,6 +68,18 @@ class Nat(FlowEngine):
         self._blocks.clear()
         self._forwards.clear()
         self._by_source.clear()
+
+    def move(self, *public_addresses: str, now: float) -> None:
+        """Get other external addresses, of the same IP version, at ``now``; every mapping is lost.
+
+        Raises ValueError for none, or of the other version.
+        """
+        config = self.config.at(*public_addresses)
+        if not public_addresses or (":" in public_addresses[0]) is not self._external_v6:
+            raise ValueError(f"{public_addresses} cannot take the place of {self._public}")
+        self._settle(config)
+        self._ours = self._hairpins = self._public
+        self.reset(now)
 
     # Mappings somebody asked for (RFC 6887 §11)
 
@@ -118,6 +132,28 @@ class Nat(FlowEngine):
         binding = self._forwards.get((protocol, internal))
         self._evict(binding)
         return binding is not None
+
+    def hold(
+        self, internal: Address, remote: Address, lifetime: float, now: float
+    ) -> tuple[Address, float] | DropReason:
+        """Keep the UDP mapping from ``internal`` to ``remote`` for ``lifetime`` seconds, traffic or not.
+
+        One is made if there is none, as by a packet (RFC 6887 §12). Returns the external address and the
+        seconds it will live at least; DropReason when none can be made.
+        """
+        self._expire(now)
+        binding = self._send(internal, remote, IpProtocol.UDP, None, now)
+        if isinstance(binding, DropReason):
+            return binding
+        until = now + lifetime
+        if binding.limit is not None:
+            until = min(until, binding.limit)
+        if self._filter is not None and not binding.forward:
+            key = self._filter(remote)
+            binding.peers[key] = max(binding.peers[key], until)
+        if until > binding.expires_at and not binding.forward:
+            self._table.touch(binding, until)
+        return binding.external, binding.expires_at - now
 
     def _prolong(self, binding: Binding, expires_at: float) -> None:
         if expires_at >= binding.expires_at:

@@ -297,10 +297,10 @@ class FlowEngine(ABC):
             return
         key = self._filter(remote)
         peers = binding.peers
-        peers.pop(key, None)
+        until = max(peers.pop(key, 0.0), now + binding.idle)  # later than that only if held: Nat.hold
         if len(peers) >= self._flow.max_peers_per_mapping:
             del peers[next(iter(peers))]
-        peers[key] = now + binding.idle
+        peers[key] = until
 
     def _refuse(self, packet: Packet, reason: DropReason, now: float) -> Dropped:
         """Drop a packet from outside; the sender may hear of it."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nat.services.support import CLIENT, OTHER, OUTSIDE, PUBLIC, Router
 from natwalk.core import Address
+from natwalk.nat import Allocation, Mapping, Packet
 from natwalk.nat.services.pcp import ERROR_LIFETIME, FILTERS, Result
 
 NONCE = bytes(range(12))
@@ -37,6 +38,18 @@ def map_request(
 ) -> bytes:
     body = pack("!12sB3xHH16s", nonce, protocol, internal, external, mapped("0.0.0.0"))
     return head(1, lifetime, client) + body + options
+
+
+def peer_request(
+    internal: int = 5000,
+    remote_port: int = 7,
+    lifetime: int = 600,
+    *,
+    protocol: int = 17,
+    client: str = CLIENT.host,
+) -> bytes:
+    body = pack("!12sB3xHH16s", NONCE, protocol, internal, 0, mapped("0.0.0.0"))
+    return head(2, lifetime) + body + pack("!H2x16s", remote_port, mapped(OUTSIDE.host))
 
 
 def option(code: int, value: bytes = b"") -> bytes:
@@ -138,7 +151,11 @@ def test_options(options: bytes, result: Result) -> None:
         (head(0, 0) + b"x", Result.MALFORMED_REQUEST),
         (head(0, 0) + bytes(1100), Result.MALFORMED_REQUEST),
         (head(1, 600), Result.MALFORMED_REQUEST),
-        (head(2, 600) + bytes(56), Result.UNSUPP_OPCODE),
+        (head(2, 600) + bytes(52), Result.MALFORMED_REQUEST),
+        (peer_request(0), Result.MALFORMED_REQUEST),
+        (peer_request(remote_port=0), Result.MALFORMED_REQUEST),
+        (peer_request(protocol=6), Result.UNSUPP_PROTOCOL),
+        (peer_request() + option(2), Result.UNSUPP_OPTION),
         (head(99, 600), Result.UNSUPP_OPCODE),
         (map_request(protocol=0), Result.MALFORMED_REQUEST),
         (map_request(0, protocol=0), Result.UNSUPP_PROTOCOL),
@@ -148,6 +165,30 @@ def test_options(options: bytes, result: Result) -> None:
 )
 def test_errors(request_: bytes, result: Result) -> None:
     assert ask(Router(), request_)[:2] == (result, ERROR_LIFETIME)
+
+
+def test_peer_keeps_a_flow_that_nothing_else_keeps() -> None:
+    """RFC 6887 §12: the mapping that is there, or one made for it; only that peer gets in."""
+    router = Router(nat={"mapping": Mapping.ADDRESS_AND_PORT_DEPENDENT, "allocation": Allocation.RANDOM})
+    internal, remote = Address(CLIENT.host, 5000), OUTSIDE.with_port(7)
+    seen = router.nat.outbound(Packet(internal, remote, b""), 0.5).packet.source
+    result, lifetime, body = ask(router, peer_request())
+    assert (result, lifetime) == (Result.SUCCESS, 600)
+    assert external_port(body) == seen.port
+    assert body[36:] == pack("!H2x16s", 7, mapped(OUTSIDE.host))
+    router.nat.outbound(Packet(internal, remote, b""), 2.0)
+    assert router.reaches(seen, 600.9, remote) == internal
+    assert router.reaches(seen, 600.9, OUTSIDE) is None
+    assert router.reaches(seen, 601.0, remote) is None
+
+
+def test_peer_where_no_mapping_can_be() -> None:
+    full = Router(nat={"max_mappings_per_subscriber": 1})
+    ask(full, map_request())
+    assert ask(full, peer_request(5001))[0] is Result.USER_EX_QUOTA
+    assert ask(Router(), peer_request(lifetime=0))[:2] == (Result.SUCCESS, 120), "as long as it lives anyway"
+    bounded = Router(nat={"absolute_timeout": 60.0})
+    assert ask(bounded, peer_request())[:2] == (Result.SUCCESS, 60), "no longer than the NAT can"
 
 
 def test_quota_and_ports_run_out() -> None:

@@ -120,6 +120,10 @@ class TestHttp:
             "NewProtocol": "UDP",
             "NewPortMappingIndex": 0,
             "NewRemoteHost": "",
+            "NewStartPort": 1,
+            "NewEndPort": 65535,
+            "NewManage": 0,
+            "NewNumberOfPorts": 0,
         }
         for action, arguments in ARGUMENTS.items():
             assert all(variable in VARIABLES for _, _, variable in arguments)
@@ -319,6 +323,31 @@ class TestActions:
         assert value(text, "NewReservedPort") not in ("7000", "")
         router.nat.outbound(Packet(OTHER.with_port(8000), Address("203.0.113.1", 1), b""), 1.0)
         assert router.add(NewInternalPort=8000, NewExternalPort=8000)[0] == 718, "a flow has it"
+
+    def test_version_2_lists_and_deletes_ranges(self) -> None:
+        router = Router(upnp=2)
+        for port in (7000, 7001, 7002):
+            router.add(NewExternalPort=port, NewInternalPort=port)
+        router.add(OTHER, NewExternalPort=7003, NewInternalPort=7003)
+        span = {"NewStartPort": 7001, "NewEndPort": 7003, "NewProtocol": "UDP", "NewManage": 1}
+
+        def listed(count: int, **changes: object) -> list[str | None]:
+            code, text = router.soap(
+                "GetListOfPortMappings", **(span | {"NewNumberOfPorts": count} | changes)
+            )
+            if code != 200:
+                return [str(code)]
+            document = ElementTree.fromstring(ElementTree.fromstring(text).find(".//NewPortListing").text)
+            space = "{urn:schemas-upnp-org:gw:WANIPConnection}"
+            return [each.text for each in document.iter(f"{space}NewExternalPort")]
+
+        assert listed(0) == ["7001", "7002", "7003"]
+        assert listed(1) == ["7001"]
+        assert listed(0, NewProtocol="TCP") == ["730"]
+        assert listed(0, NewStartPort=9000) == ["733"]
+        assert router.soap("DeletePortMappingRange", **span)[0] == 200
+        assert listed(0) == ["7003"], "another's stays"
+        assert router.soap("DeletePortMappingRange", **span)[0] == 606
 
     def test_a_client_has_its_share(self) -> None:
         router = Router(mappings_per_client=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
+from xml.sax.saxutils import escape
 
 from natwalk.nat.gateway_config import GatewayConfig, ServiceQuirk
 
@@ -18,6 +19,8 @@ Argument = tuple[str, str, str]
 """(name, "in" or "out", the state variable it is about)."""
 
 VARIABLES: Final = {
+    "A_ARG_TYPE_Manage": "boolean",
+    "A_ARG_TYPE_PortListing": "string",
     "ConnectionStatus": "string",
     "ConnectionType": "string",
     "ExternalIPAddress": "string",
@@ -42,6 +45,13 @@ _ALLOWED: Final = {"PortMappingProtocol": ("TCP", "UDP")}
 _KEY: Final[tuple[Argument, ...]] = (
     ("NewRemoteHost", "in", "RemoteHost"),
     ("NewExternalPort", "in", "ExternalPort"),
+    ("NewProtocol", "in", "PortMappingProtocol"),
+)
+
+
+_RANGE: Final[tuple[Argument, ...]] = (
+    ("NewStartPort", "in", "ExternalPort"),
+    ("NewEndPort", "in", "ExternalPort"),
     ("NewProtocol", "in", "PortMappingProtocol"),
 )
 
@@ -81,6 +91,13 @@ ARGUMENTS: Final[dict[str, tuple[Argument, ...]]] = {
         *((name, "out", variable) for name, _, variable in _KEY),
         *_value("out"),
     ),
+    "DeletePortMappingRange": (*_RANGE, ("NewManage", "in", "A_ARG_TYPE_Manage")),
+    "GetListOfPortMappings": (
+        *_RANGE,
+        ("NewManage", "in", "A_ARG_TYPE_Manage"),
+        ("NewNumberOfPorts", "in", "PortMappingNumberOfEntries"),
+        ("NewPortListing", "out", "A_ARG_TYPE_PortListing"),
+    ),
 }
 """The arguments of every action, in the order of the standard."""
 
@@ -111,6 +128,17 @@ def service(actions: Iterable[str]) -> bytes:
         f"<specVersion><major>1</major><minor>0</minor></specVersion><actionList>{listed}</actionList>"
         f"<serviceStateTable>{variables}</serviceStateTable></scpd>\r\n"
     ).encode()
+
+
+def port_listing(entries: Iterable[dict[str, str]]) -> str:
+    """The document of port mappings that version 2 lists them in."""
+    rows = "".join(
+        "<p:PortMappingEntry>"
+        + "".join(f"<p:{name}>{escape(value)}</p:{name}>" for name, value in entry.items())
+        + "</p:PortMappingEntry>"
+        for entry in entries
+    )
+    return f'<p:PortMappingList xmlns:p="urn:schemas-upnp-org:gw:WANIPConnection">{rows}</p:PortMappingList>'
 
 
 def _action(name: str, arguments: tuple[Argument, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from natwalk.core import Address
 from natwalk.nat.gateway_config import ServiceQuirk
 from natwalk.nat.packet import IpProtocol
-from natwalk.nat.services import soap
+from natwalk.nat.services import description, soap
 from natwalk.nat.services.leases import Lease, Leases, Refusal
 
 Arguments = dict[str, str]
@@ -25,7 +25,9 @@ CONFLICT: Final = 718
 SAME_PORT_REQUIRED: Final = 724
 ONLY_PERMANENT_LEASES: Final = 725
 NO_PORTS: Final = 728
+NOT_FOUND: Final = 730
 WILDCARD_INTERNAL_PORT: Final = 732
+INCONSISTENT: Final = 733
 
 _DESCRIPTIONS: Final = {
     INVALID_ACTION: "Invalid Action",
@@ -39,7 +41,9 @@ _DESCRIPTIONS: Final = {
     SAME_PORT_REQUIRED: "SamePortValuesRequired",
     ONLY_PERMANENT_LEASES: "OnlyPermanentLeasesSupported",
     NO_PORTS: "NoPortMapsAvailable",
+    NOT_FOUND: "PortMappingNotFound",
     WILDCARD_INTERNAL_PORT: "WildCardNotPermittedInIntPort",
+    INCONSISTENT: "InconsistentParameters",
 }
 _REFUSALS: Final = {
     Refusal.NOT_AUTHORIZED: NOT_AUTHORIZED,
@@ -75,7 +79,11 @@ class InternetGateway:
             "GetGenericPortMappingEntry": self._generic,
         }
         if self._config.upnp == 2:
-            self._actions["AddAnyPortMapping"] = self._add_any
+            self._actions |= {
+                "AddAnyPortMapping": self._add_any,
+                "DeletePortMappingRange": self._delete_range,
+                "GetListOfPortMappings": self._list,
+            }
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -178,6 +186,38 @@ class InternetGateway:
         self._leases.close(lease, now)
         return {}
 
+    def _range(self, arguments: Arguments, now: float) -> list[Lease]:
+        """The leases between two external ports, ends included, of a protocol."""
+        first = _number(arguments, "NewStartPort", 65535)
+        last = _number(arguments, "NewEndPort", 65535)
+        if first > last:
+            raise UpnpError(INCONSISTENT)
+        protocol = _protocol(arguments)
+        leases = self._leases.all(now)
+        found = [each for each in leases if each.protocol is protocol and first <= each.external.port <= last]
+        if not found:
+            raise UpnpError(NOT_FOUND)
+        return found
+
+    def _delete_range(self, arguments: Arguments, client: str, now: float) -> Arguments:
+        """End those of a range that are the client's own, whatever it says of managing others'."""
+        mine = [
+            each for each in self._range(arguments, now) if each.internal.host == client and not each.nonce
+        ]
+        if not mine:
+            raise UpnpError(NOT_AUTHORIZED)
+        for lease in mine:
+            self._leases.close(lease, now)
+        return {}
+
+    def _list(self, arguments: Arguments, _client: str, now: float) -> Arguments:
+        """A document with those of a range, as many as asked for; 0 for all."""
+        count = _number(arguments, "NewNumberOfPorts", 65535)
+        found = self._range(arguments, now)
+        return {
+            "NewPortListing": description.port_listing(_listed(each, now) for each in found[: count or None])
+        }
+
     def _specific(self, arguments: Arguments, _client: str, now: float) -> Arguments:
         lease = self._leases.at(_protocol(arguments), _number(arguments, "NewExternalPort", 65535), now)
         if lease is None:
@@ -189,13 +229,16 @@ class InternetGateway:
         index = _number(arguments, "NewPortMappingIndex", 65535)
         if index >= len(leases):
             raise UpnpError(INDEX_INVALID)
-        lease = leases[index]
-        where = {
-            "NewRemoteHost": "",
-            "NewExternalPort": str(lease.external.port),
-            "NewProtocol": lease.protocol.name,
-        }
-        return where | _entry(lease, now)
+        return _listed(leases[index], now)
+
+
+def _listed(lease: Lease, now: float) -> Arguments:
+    where = {
+        "NewRemoteHost": "",
+        "NewExternalPort": str(lease.external.port),
+        "NewProtocol": lease.protocol.name,
+    }
+    return where | _entry(lease, now)
 
 
 def _unknown(_arguments: Arguments, _client: str, _now: float) -> Arguments:

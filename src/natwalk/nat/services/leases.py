@@ -115,6 +115,15 @@ class Leases:
         self._leases[protocol, internal] = lease
         return lease
 
+    def hold(
+        self, internal: Address, remote: Address, lifetime: float, now: float
+    ) -> tuple[Address, float] | Refusal:
+        """Keep the UDP mapping from ``internal`` to ``remote``: its external address, the seconds left."""
+        held = self._nat.hold(internal, remote, lifetime, now)
+        if isinstance(held, DropReason):
+            return Refusal.QUOTA if held is DropReason.SUBSCRIBER_FULL else Refusal.NO_PORT
+        return held
+
     def close(self, lease: Lease, now: float) -> None:
         """End a lease."""
         self._nat.unforward(lease.protocol, lease.internal, now)

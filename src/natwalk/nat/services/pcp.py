@@ -1,4 +1,4 @@
-"""PCP on the router (RFC 6887): ANNOUNCE and MAP, with PREFER_FAILURE and FILTER; no PEER, no THIRD_PARTY."""
+"""PCP on the router (RFC 6887): ANNOUNCE, MAP with PREFER_FAILURE and FILTER, PEER for UDP."""
 
 from __future__ import annotations
 
@@ -50,11 +50,12 @@ FILTERS: Final = 8
 """Filters of one mapping."""
 
 _ANSWER: Final = 0x80
-_ANNOUNCE, _MAP = 0, 1
+_ANNOUNCE, _MAP, _PEER = 0, 1, 2
 _OPTIONAL: Final = 128
 _HEAD: Final = Struct("!BBHI16s")
 _REPLY: Final = Struct("!BBBBII12x")
 _MAPPING: Final = Struct("!12sB3xHH16s")
+_PEERING: Final = Struct("!12sB3xHH16sH2x16s")
 _FILTERING: Final = Struct("!xBH16s")
 _RESULTS: Final = {
     Refusal.NOT_AUTHORIZED: Result.NOT_AUTHORIZED,
@@ -106,6 +107,8 @@ class PcpServer:
             raise _Failed(Result.ADDRESS_MISMATCH)
         if opcode == _MAP:
             return self._map(request, source, lifetime, now)
+        if opcode == _PEER:
+            return self._peer(request, source, lifetime, now)
         if opcode != _ANNOUNCE:
             raise _Failed(Result.UNSUPP_OPCODE)
         _options(request[_HEAD.size :])
@@ -137,6 +140,31 @@ class PcpServer:
             external = lease.external.port
         mapped = _MAPPING.pack(nonce, number, internal_port, external, _packed(self._leases.external_host()))
         return self._head(_MAP, Result.SUCCESS, seconds, now) + mapped + options.raw
+
+    def _peer(self, request: bytes, source: Address, lifetime: int, now: float) -> bytes:
+        """Keep a flow's mapping for longer than its traffic does (RFC 6887 §12); 0 asks for no more."""
+        body = request[_HEAD.size :]
+        if len(body) < _PEERING.size:
+            raise _Failed(Result.MALFORMED_REQUEST)
+        nonce, number, internal_port, _, _, remote_port, remote = _PEERING.unpack_from(body)
+        if not internal_port or not remote_port:
+            raise _Failed(Result.MALFORMED_REQUEST)
+        options = _options(body[_PEERING.size :])
+        if options.raw:
+            raise _Failed(Result.UNSUPP_OPTION)
+        if _PROTOCOLS.get(number) is not IpProtocol.UDP:
+            raise _Failed(Result.UNSUPP_PROTOCOL)
+        internal, peer = Address(source.host, internal_port), Address(_host(remote), remote_port)
+        config = self._leases.config
+        seconds = min(max(lifetime, config.shortest_lease), config.longest_lease) if lifetime else 0
+        held = self._leases.hold(internal, peer, seconds, now)
+        if isinstance(held, Refusal):
+            raise _Failed(_RESULTS[held])
+        external, left = held
+        answer = _PEERING.pack(
+            nonce, number, internal_port, external.port, _packed(external.host), remote_port, remote
+        )
+        return self._head(_PEER, Result.SUCCESS, int(left), now) + answer
 
     def _open(
         self,
