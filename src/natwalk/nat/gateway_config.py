@@ -10,18 +10,21 @@ from natwalk.core import Address
 
 
 class ServiceQuirk(Enum):
-    """How routers in the field get it wrong; each seen by those the sources name."""
+    """How routers in the field get it wrong.
+
+    Seen by NetBird and in Tailscale's issues 14344, 8364, 13745, 15223 and 10771.
+    """
 
     ONLY_PERMANENT_LEASES = "only permanent leases"
-    """UPnP: error 725 to a lease that ends (NetBird; tailscale#10771)."""
+    """UPnP: error 725 to a lease that ends."""
     REPLY_FROM_OTHER_PORT = "replies from another port"
-    """NAT-PMP, PCP and SSDP answers come from a port that was not asked (tailscale#14344)."""
+    """NAT-PMP, PCP and SSDP answers come from a port that was not asked."""
     PRIVATE_EXTERNAL_ADDRESS = "external address is private"
-    """It says an address of RFC 1918 that nobody outside can reach (tailscale#8364)."""
+    """It says an address of RFC 1918 that nobody outside can reach."""
     SAME_PORT_ONLY = "internal port must equal external port"
-    """UPnP: error 724 to a mapping between different ports (tailscale#13745)."""
+    """UPnP: error 724 to a mapping between different ports."""
     DEAD_SERVICES = "some services are not there"
-    """UPnP: a second connection service is described whose control URL answers 404 (tailscale#15223)."""
+    """UPnP: a second connection service is described whose control URL answers 404."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

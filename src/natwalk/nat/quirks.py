@@ -12,13 +12,14 @@ from natwalk.nat.kinds import KindSpec
 
 _APDM: Final = Mapping.ADDRESS_AND_PORT_DEPENDENT
 _CONE: Final = "port restricted cone"
-_UPNP: Final = {
-    ServiceQuirk.ONLY_PERMANENT_LEASES: ("upnp-permanent-only", "NetBird; tailscale#10771"),
-    ServiceQuirk.REPLY_FROM_OTHER_PORT: ("reply-from-other-port", "tailscale#14344"),
-    ServiceQuirk.PRIVATE_EXTERNAL_ADDRESS: ("private-external-address", "tailscale#8364"),
-    ServiceQuirk.SAME_PORT_ONLY: ("upnp-same-port-only", "tailscale#13745"),
-    ServiceQuirk.DEAD_SERVICES: ("upnp-dead-services", "tailscale#15223"),
+_SERVICES: Final = {
+    ServiceQuirk.ONLY_PERMANENT_LEASES: "upnp-permanent-only",
+    ServiceQuirk.REPLY_FROM_OTHER_PORT: "reply-from-other-port",
+    ServiceQuirk.PRIVATE_EXTERNAL_ADDRESS: "private-external-address",
+    ServiceQuirk.SAME_PORT_ONLY: "upnp-same-port-only",
+    ServiceQuirk.DEAD_SERVICES: "upnp-dead-services",
 }
+_SEEN_BY: Final = "NetBird; tailscale#14344, #8364, #13745, #15223 or #10771"
 
 QUIRKS: Final = (
     KindSpec(
@@ -49,7 +50,7 @@ QUIRKS: Final = (
         "answers-probes",
         _CONE,
         (NatConfig(early_probe=EarlyProbe.ANSWERED),),
-        "frp, hyperdht: openers of low TTL, so that gateways have no probe to answer",
+        "iptables-extensions(8), REJECT: gateways that answer what they do not let in",
     ),
     KindSpec(
         "all-but-500",
@@ -95,10 +96,10 @@ QUIRKS: Final = (
             name,
             _CONE,
             (NatConfig(idle_timeout=30.0),),
-            f"{source}: {quirk.value}",
+            f"{_SEEN_BY}: {quirk.value}",
             services=GatewayConfig(nat_pmp=True, pcp=True, upnp=1, quirks=frozenset({quirk})),
         )
-        for quirk, (name, source) in _UPNP.items()
+        for quirk, name in _SERVICES.items()
     ),
 )
 """Put into :data:`natwalk.nat.PRESETS` under :attr:`Group.QUIRK <natwalk.nat.Group.QUIRK>`."""

@@ -101,7 +101,7 @@ class Router:
             elif (at := self.box.next_answer()) is not None:
                 self._clock.call_at(at, self._held_answers, serial)
             return
-        if verdict.packet is not packet and self._trace.enabled:
+        if self._trace.enabled and verdict.packet[:2] != packet[:2]:
             before = f"{packet.source} -> {packet.destination}"
             self._trace.add(now, Happening.TRANSLATE, self.name, serial, verdict.packet, before)
         if verdict.side is Side.EXTERNAL:
