@@ -26,17 +26,23 @@ def granted_lifetime(requested: int | None) -> int:
 
 @dataclass(slots=True, eq=False)
 class Relay:
-    """A relayed transport address until ``expires``; the two of a dual allocation end apart."""
+    """A relayed transport address until ``expires``; the two of a dual allocation end apart.
+
+    A socket is bound to ``address``; ``advertised`` is what clients and peers know it by.
+    """
 
     address: Address
     expires: float
     allocation: Allocation = field(repr=False)
+    advertised: Address
 
 
 @dataclass(slots=True, eq=False)
 class Channel:
     """A channel number bound to a peer until ``expires``.
 
+    ``peer`` is the address the client named, ``path`` goes from socket to socket: the two differ in an
+    address of our own that is known by another name outside.
     ``until`` is when channel or permission ends, whichever is first: so long it forwards both ways.
     """
 
@@ -61,7 +67,8 @@ class Allocation:
     ``path`` is the client's 5-tuple; ``relay`` is the address the allocation is known by in events, and
     ``relays`` are those it has, one an address family. ``transaction_id`` and ``response`` are those of the
     request that made it or moved it here, for when that is retransmitted. ``permissions`` maps a peer's IP
-    address to its expiry, ``by_host`` the same to the channels bound there. ``ticket`` is the mobility
+    address to its expiry, ``by_host`` the same to the channels bound there; ``by_peer`` has those by the
+    address that datagrams come from. ``ticket`` is the mobility
     ticket, if there is one, ``old_ticket`` the one before it (RFC 8016); a client that is ``away`` has
     closed its connection and may come back with the ticket. ``connections`` are the peer connections of a
     TCP allocation by peer (RFC 6062).
@@ -117,6 +124,7 @@ class Allocation:
             len(self.permissions),
             len(self.channels),
             self.counters,
+            tuple(relay.advertised for relay in self.relays),
         )
 
     @property
@@ -136,11 +144,14 @@ class Allocation:
         return self.permissions.get(host, 0.0) > now
 
     def conflicts(self, number: int, peer: Address, now: float) -> bool:
-        """True when ``number`` or ``peer`` is bound otherwise, or was within the last five minutes."""
+        """True when ``number`` or ``peer`` is bound otherwise, or was within the last five minutes.
+
+        ``peer`` is the address that datagrams come from.
+        """
         holders = (self.channels.get(number), self.by_peer.get(peer))
         return any(
             channel is not None
-            and (channel.number != number or channel.peer != peer)
+            and (channel.number != number or channel.path.remote != peer)
             and channel.quarantined_until > now
             for channel in holders
         )
@@ -152,7 +163,7 @@ class Allocation:
             self.path.local,
             channel.number,
             channel.path.local,
-            channel.peer,
+            channel.path.remote,
             self.path.transport,
         )
 
@@ -163,6 +174,6 @@ class Allocation:
             self.path.local,
             channel.number,
             channel.path.local,
-            channel.peer,
+            channel.path.remote,
             self.path.transport,
         )

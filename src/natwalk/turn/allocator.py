@@ -235,6 +235,7 @@ class Allocator:
         request = pending.request
         allocation = Allocation(path, granted, relayed[0], request.transaction_id, wish.transport)
         self._table.add(allocation, relayed, now + wish.lifetime)
+        advertised = tuple(relay.advertised for relay in allocation.relays)
         created = AllocationCreated(
             path.remote,
             path.local,
@@ -244,9 +245,10 @@ class Allocator:
             path.transport,
             relayed,
             wish.transport,
+            advertised,
         )
         self._events.put(created)
-        attributes: list[Attribute] = [(XOR_RELAYED_ADDRESS, address) for address in relayed]
+        attributes: list[Attribute] = [(XOR_RELAYED_ADDRESS, address) for address in advertised]
         attributes += [(LIFETIME, wish.lifetime), (XOR_MAPPED_ADDRESS, path.remote)]
         attributes += [(RESERVATION_TOKEN, token) for token in self._reserve(pending, now)]
         attributes += self._declined(pending)

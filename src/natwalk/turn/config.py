@@ -10,6 +10,7 @@ from types import MappingProxyType
 from natwalk.stun import Algorithm, PreparationError, opaque_string
 from natwalk.turn.channel_data import CHANNEL_MAX, CHANNEL_MAX_RFC5766
 from natwalk.turn.policy import PeerPolicy
+from natwalk.turn.public_addresses import PublicAddresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class TurnConfig:
     users: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     auth_secrets: tuple[str, ...] = field(default=(), repr=False)
     relay_addresses: tuple[str, ...] = ()
+    public_addresses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Addresses of this machine, and what clients know each by: behind a NAT that maps them one to one."""
     port_range: tuple[int, int] = (49152, 65535)
     policy: PeerPolicy = field(default_factory=PeerPolicy)
     limits: TurnLimits = field(default_factory=TurnLimits)
@@ -121,6 +124,9 @@ class TurnConfig:
             raise ValueError("a TURN REST secret is empty")
         for host in self.relay_addresses:
             _check_relay_address(host)
+        mapped = PublicAddresses(self.public_addresses).advertised_hosts.values()
+        if both := {*mapped} & {*self.relay_addresses}:
+            raise ValueError(f"{min(both)} is a relay address and the public address of another")
         low, high = self.port_range
         if not 1024 <= low <= high <= 65535:
             raise ValueError(f"relay ports {low}-{high} are not a range within 1024-65535")

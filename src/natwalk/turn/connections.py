@@ -10,6 +10,7 @@ from typing import Final
 from natwalk.core import Address, Deadlines, Outbox, Path, RandomBytes
 from natwalk.stun import Message
 from natwalk.turn.allocation import Allocation, Relay
+from natwalk.turn.public_addresses import PublicAddresses
 from natwalk.turn.server_events import (
     ConnectionJoined,
     ConnectionReleased,
@@ -36,6 +37,7 @@ class ConnectionState(Enum):
 class PeerConnection:
     """A TCP connection between ``relay`` and ``peer``, and the client connection it is joined with.
 
+    ``peer`` is the address the client knows.
     ``request`` is the Connect that waits for it to open; None when the peer connected.
     """
 
@@ -55,8 +57,14 @@ class PeerConnection:
 class PeerConnections:
     """Every peer connection of a server; what ends here is told to the driver once."""
 
-    def __init__(self, events: Outbox[TurnServerEvent], random_bytes: RandomBytes) -> None:
+    def __init__(
+        self,
+        events: Outbox[TurnServerEvent],
+        random_bytes: RandomBytes,
+        public: PublicAddresses | None = None,
+    ) -> None:
         self._events = events
+        self._public = public or PublicAddresses()
         self._random_bytes = random_bytes
         self._by_id: dict[int, PeerConnection] = {}
         self._by_client: dict[Path, PeerConnection] = {}
@@ -80,7 +88,7 @@ class PeerConnections:
         """Have a connection from ``relay`` to ``peer`` opened, to answer ``request`` then."""
         connection = self._add(relay, peer, ConnectionState.CONNECTING, request)
         self._deadlines.set(connection, now + CONNECT_TIMEOUT)
-        self._events.put(ConnectWanted(connection.id, relay.address, peer))
+        self._events.put(ConnectWanted(connection.id, relay.address, self._public.bound(peer)))
 
     def accept(self, relay: Relay, peer: Address, now: float) -> PeerConnection:
         """Take in the connection that ``peer`` opened to ``relay``."""

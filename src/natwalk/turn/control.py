@@ -216,7 +216,7 @@ class Control:
             return Failure(443)
         if (denial := self._guard.check(peer)) is not None:
             return forbidden(denial)
-        if allocation.conflicts(number, peer, now):
+        if allocation.conflicts(number, self._table.public.bound(peer), now):
             return Failure(400, "the channel or the peer is bound otherwise")
         limits = self._limits
         new = number not in allocation.channels

@@ -3,7 +3,8 @@
 A relay on the server's own address sees services that trust it. The server's own hosts are therefore
 refused, except for relay ports that are open right now: two peers behind hard NATs may well be allocated
 by the same server. An ``allow`` entry that covers an own host (a laboratory on one machine) opens it but
-for the listeners and the closed ports of the relay range.
+for the listeners and the closed ports of the relay range. Behind a NAT that maps the server's addresses one
+to one, an own host is judged by the name it has outside; under the one that is bound it is never a peer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 
 from natwalk.core import Address, canonical
 from natwalk.turn.policy import Denial, PeerPolicy
+from natwalk.turn.public_addresses import PublicAddresses
 
 MAX_ENDPOINTS: Final = 1024
 
@@ -22,8 +24,8 @@ MAX_ENDPOINTS: Final = 1024
 class PeerGuard:
     """Says of every peer address why it is refused, or that it is not.
 
-    ``open_relays`` holds the relayed addresses in use and ``open_tcp_relays`` those of TCP allocations; both
-    are read at every check, never copied.
+    ``open_relays`` holds the relayed addresses in use and ``open_tcp_relays`` those of TCP allocations, as
+    clients know them; both are read at every check, never copied.
     """
 
     def __init__(
@@ -33,10 +35,14 @@ class PeerGuard:
         port_range: tuple[int, int],
         open_relays: Container[Address],
         open_tcp_relays: Container[Address] = (),
+        public: PublicAddresses | None = None,
     ) -> None:
         self._policy = policy
-        self._relay_hosts = frozenset(relay_hosts)
-        self._own_hosts = set(self._relay_hosts)
+        self._public = public or PublicAddresses()
+        advertised = self._public.advertised_hosts
+        self._relay_hosts = frozenset(advertised.get(host, host) for host in relay_hosts)
+        self._own_always = {*self._relay_hosts, *advertised, *advertised.values()}
+        self._own_hosts = set(self._own_always)
         self._port_range = range(port_range[0], port_range[1] + 1)
         self._open_relays = open_relays
         self._open_tcp_relays = open_tcp_relays
@@ -72,8 +78,9 @@ class PeerGuard:
             raise ValueError(f"more than {MAX_ENDPOINTS} own endpoints")
         self._added, self._current = added, current
         self._everywhere = {a.port for a in everything if ip_address(a.host).is_unspecified}
-        self._endpoints = {a for a in everything if not ip_address(a.host).is_unspecified}
-        self._own_hosts = {*self._relay_hosts, *(a.host for a in self._endpoints)}
+        bound = {a for a in everything if not ip_address(a.host).is_unspecified}
+        self._endpoints = bound | {self._public.advertised(a) for a in bound}
+        self._own_hosts = {*self._own_always, *(a.host for a in self._endpoints)}
         return True
 
     def is_own(self, host: str) -> bool:
@@ -116,7 +123,10 @@ class PeerGuard:
 
     def _host_denial(self, host: str) -> Denial | None:
         denial = self._policy.check_host(host)
-        own = _plain_host(host) in self._own_hosts
+        plain = _plain_host(host)
+        if plain in self._public.advertised_hosts:
+            return Denial("own", host)
+        own = plain in self._own_hosts
         if denial is None and own and not self._policy.allows_explicitly(host):
             return Denial("own", host)
         return denial

@@ -59,6 +59,8 @@ class DataPlane:
         self._new_peers = new_peers
         self._by_client = table.by_client
         self._by_relay = table.by_relay
+        self._public = table.public
+        self._translates = bool(table.public)
         self._guard = guard
         self._transmits = transmits
         self._drops = drops
@@ -115,6 +117,8 @@ class DataPlane:
             allocation.packets_to_peers += 1
             allocation.bytes_to_peers += len(data)
             whole = DONT_FRAGMENT in message
+            if self._translates:
+                peer = self._public.bound(peer)
             self._transmits.put(Transmit(data, Path(relay.address, peer), whole))
 
     def from_peer(self, relay: Relay, datagram: bytes, path: Path, now: float) -> None:
@@ -134,7 +138,11 @@ class DataPlane:
             if allocation.padded and length & 3:
                 data += _PADS[-length & 3]
         elif not allocation.permits(peer.host, now):
-            self._drops.add("from a peer without permission")
+            known = self._public.advertised(peer)
+            if known != peer:  # a relay of our own: permissions name it as clients know it
+                self.from_peer(relay, datagram, Path(path.local, known), now)
+            else:
+                self._drops.add("from a peer without permission")
             return
         elif self._guard.check(peer) is not None:
             self._drops.add("from a peer that is refused")
@@ -155,7 +163,7 @@ class DataPlane:
         The client hears of it in a Data indication while it has a permission for ``peer``, so often as
         ICMP_RATE allows: whoever forges such errors is not to have it flooded.
         """
-        relay = self._by_relay.get(address)
+        relay, peer = self._by_relay.get(address), self._public.advertised(peer)
         if relay is None or relay.expires <= now or relay.allocation.away:
             self._drops.add("an ICMP error for a relay that is not open")
         elif error.type not in ICMP_TYPES[address.version]:

@@ -14,7 +14,7 @@ from natwalk.turn.replies import Failure
 from natwalk.turn.server_events import ClientReleased, EndReason, TurnServerEvent
 from natwalk.turn.table import AllocationTable
 
-FIXED: Final = ("realm", "relay_addresses", "port_range")
+FIXED: Final = ("realm", "relay_addresses", "public_addresses", "port_range")
 """Fields of a TurnConfig that stay while a server runs: keys, sockets and the rule about own ports are made
 of them."""
 

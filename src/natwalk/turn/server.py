@@ -46,6 +46,7 @@ from natwalk.turn.control import METHODS, Control
 from natwalk.turn.guard import PeerGuard
 from natwalk.turn.mobility import Mobility
 from natwalk.turn.newpeers import NewPeers
+from natwalk.turn.public_addresses import PublicAddresses
 from natwalk.turn.relay import DataPlane
 from natwalk.turn.reload import Drain, check_changeable, cut_off
 from natwalk.turn.replies import Deferred, Failure, Later, Raw, Success
@@ -108,12 +109,19 @@ class TurnServer:
         self._listeners: set[tuple[Address, Transport]] = set()
         self._transmits: Outbox[Transmit] = Outbox(OUTBOX_LIMIT)
         self._events: Outbox[TurnServerEvent] = Outbox(_most_events(config.limits))
-        self._connections = PeerConnections(self._events, random_bytes)
-        self._table = table = AllocationTable(self._events, self._connections)
+        public = PublicAddresses(config.public_addresses)
+        self._connections = PeerConnections(self._events, random_bytes, public)
+        self._table = table = AllocationTable(self._events, self._connections, public)
+        open_relays = public.as_advertised(table.by_relay)
         self._guard = PeerGuard(
-            config.policy, config.relay_addresses, config.port_range, table.by_relay, table.by_tcp_relay
+            config.policy,
+            config.relay_addresses,
+            config.port_range,
+            open_relays,
+            public.as_advertised(table.by_tcp_relay),
+            public,
         )
-        self._new_peers = new_peers = NewPeers(config.limits, table.by_relay)
+        self._new_peers = new_peers = NewPeers(config.limits, open_relays)
         self._drain = Drain()
         self._errors: Counter[int] = Counter()
         self._packets_of_ended = self._bytes_of_ended = 0

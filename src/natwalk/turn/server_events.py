@@ -72,7 +72,8 @@ class ClientReleased:
 class FlowAdded:
     """What ``client`` and ``listener`` exchange on ``channel`` goes between ``relay`` and ``peer``.
 
-    A data plane may forward both ways without asking, until FlowRemoved.
+    Both are addresses as sockets have them. A data plane may forward both ways without asking, until
+    FlowRemoved.
     """
 
     client: Address
@@ -97,7 +98,10 @@ class FlowRemoved:
 
 @dataclass(frozen=True, slots=True)
 class AllocationCreated:
-    """A client got a relayed address; ``lifetime`` is in seconds, ``relays`` are all it got."""
+    """A client got a relayed address; ``lifetime`` is in seconds, ``relays`` are all it got.
+
+    ``relay`` and ``relays`` are what sockets are bound to, ``advertised`` what the client was told of each.
+    """
 
     client: Address
     listener: Address
@@ -107,6 +111,7 @@ class AllocationCreated:
     transport: Transport = Transport.UDP
     relays: tuple[Address, ...] = ()
     relay_transport: Transport = Transport.UDP
+    advertised: tuple[Address, ...] = ()
 
 
 class EndReason(Enum):
@@ -138,7 +143,7 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class AllocationEnded:
-    """A relayed address was given back or taken away."""
+    """A relayed address was given back or taken away; ``advertised`` is what the client knew it by."""
 
     client: Address
     listener: Address
@@ -148,11 +153,15 @@ class AllocationEnded:
     counters: Counters
     transport: Transport = Transport.UDP
     relay_transport: Transport = Transport.UDP
+    advertised: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationSummary:
-    """An allocation as its operator sees it; ``expires_in`` is in seconds."""
+    """An allocation as its operator sees it; ``expires_in`` is in seconds.
+
+    ``relays`` are what sockets are bound to, ``advertised`` what the client was told of each.
+    """
 
     client: Address
     listener: Address
@@ -164,6 +173,7 @@ class AllocationSummary:
     permissions: int
     channels: int
     counters: Counters
+    advertised: tuple[Address, ...] = ()
 
 
 TurnServerEvent = (

@@ -15,6 +15,7 @@ from natwalk.turn.allocation import (
     Relay,
 )
 from natwalk.turn.connections import PeerConnections
+from natwalk.turn.public_addresses import PublicAddresses
 from natwalk.turn.server_events import (
     AllocationEnded,
     EndReason,
@@ -37,11 +38,18 @@ class AllocationTable:
     """The allocations, their deadlines on one heap, and the flows they publish.
 
     ``by_client``, ``by_relay`` (UDP) and ``by_tcp_relay`` are for others to look up in, ``by_ticket`` as
-    well; only the table changes them. ``accounts`` counts what quotas limit; ``allocations``, ``flows`` and
+    well; only the table changes them. All these are addresses that are bound; ``public`` says what clients
+    know them by. ``accounts`` counts what quotas limit; ``allocations``, ``flows`` and
     ``permissions`` are totals.
     """
 
-    def __init__(self, events: Outbox[TurnServerEvent], connections: PeerConnections) -> None:
+    def __init__(
+        self,
+        events: Outbox[TurnServerEvent],
+        connections: PeerConnections,
+        public: PublicAddresses | None = None,
+    ) -> None:
+        self.public = public or PublicAddresses()
         self.by_client: dict[Path, Allocation] = {}
         self.by_relay: dict[Address, Relay] = {}
         self.by_tcp_relay: dict[Address, Relay] = {}
@@ -65,7 +73,9 @@ class AllocationTable:
         """Take a new allocation in that has these relayed ``addresses`` until ``expires``."""
         self.allocations += 1
         self.by_client[allocation.path] = allocation
-        allocation.relays = tuple(Relay(address, expires, allocation) for address in addresses)
+        allocation.relays = tuple(
+            Relay(address, expires, allocation, self.public.advertised(address)) for address in addresses
+        )
         for relay in allocation.relays:
             self._relays(allocation)[relay.address] = relay
             self._deadlines.set((_Expiry.RELAY, relay, 0), expires)
@@ -99,6 +109,7 @@ class AllocationTable:
                 allocation.counters,
                 allocation.path.transport,
                 allocation.transport,
+                self.public.advertised(allocation.relay),
             )
         )
 
@@ -164,12 +175,13 @@ class AllocationTable:
         allocation = relay.allocation
         channel = allocation.channels.get(number)
         if channel is None:
-            channel = Channel(number, peer, relay, Path(relay.address, peer))
+            bound = self.public.bound(peer)
+            channel = Channel(number, peer, relay, Path(relay.address, bound))
             allocation.channels[number] = channel
-            allocation.by_peer[peer] = channel
+            allocation.by_peer[bound] = channel
             allocation.by_host.setdefault(peer.host, []).append(channel)
-            if peer in self.by_relay:
-                self._bound_to_relay.setdefault(peer, set()).add(channel)
+            if bound in self.by_relay:
+                self._bound_to_relay.setdefault(bound, set()).add(channel)
         channel.expires = now + CHANNEL_LIFETIME
         self._deadlines.cancel((_Expiry.QUARANTINE, allocation, number))
         self._deadlines.set((_Expiry.CHANNEL, allocation, number), channel.expires)
@@ -257,13 +269,14 @@ class AllocationTable:
         self._deadlines.cancel((_Expiry.CHANNEL, allocation, channel.number))
         self._deadlines.cancel((_Expiry.QUARANTINE, allocation, channel.number))
         del allocation.channels[channel.number]
-        del allocation.by_peer[channel.peer]
+        at = channel.path.remote
+        del allocation.by_peer[at]
         _discard(allocation.by_host, channel.peer.host, channel)
-        bound = self._bound_to_relay.get(channel.peer)
+        bound = self._bound_to_relay.get(at)
         if bound is not None:
             bound.discard(channel)
             if not bound:
-                del self._bound_to_relay[channel.peer]
+                del self._bound_to_relay[at]
 
 
 def _discard(index: dict[str, list[Channel]], host: str, channel: Channel) -> None:

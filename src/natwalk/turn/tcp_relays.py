@@ -99,6 +99,7 @@ class TcpRelays:
         if relay is None or relay.expires <= now or relay.allocation.away:
             self._drops.add("a connection to a relay that is not open")
             return None
+        peer = self._table.public.advertised(peer)
         if (reason := self._refusal(relay.allocation, peer, now)) is not None:
             self._drops.add(reason)
             return None
