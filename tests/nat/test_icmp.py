@@ -55,6 +55,12 @@ class TestQueries:
         nat = make()
         assert ping(nat) != ping(nat, Address(OTHER_HOST.host, 77))
 
+    def test_a_reply_from_inside_makes_no_mapping(self) -> None:
+        nat = make()
+        reply = Packet(Address(HOST.host, 0), TARGET.with_port(7), b"", ICMP, icmp=Icmp(IcmpKind.ECHO_REPLY))
+        assert reason(nat.outbound(reply, 0.0)) is DropReason.NO_MAPPING
+        assert nat.entries(0.0) == ()
+
     def test_a_ping_from_outside_has_no_mapping(self) -> None:
         nat = make()
         ping(nat)

@@ -133,8 +133,11 @@ class FlowEngine(ABC):
             ":" in source.host
         ) is not self._internal_v6:
             return self._drop(DropReason.WRONG_FAMILY)
-        if icmp is not None and icmp.about is not None:
-            return self._error_from_inside(packet, now)
+        if icmp is not None:
+            if icmp.about is not None:
+                return self._error_from_inside(packet, now)
+            if icmp.kind is IcmpKind.ECHO_REPLY:
+                return self._drop(DropReason.NO_MAPPING)  # only queries make mappings, and none came in
         if destination.host in self._hairpins:
             return self._hairpin(packet, now)
         binding = self._send(source, destination, protocol, tcp, now)
