@@ -12,8 +12,9 @@ HEAD = """\
 # NAT presets
 
 Every kind of NAT, carrier, cloud and firewall that natwalk knows by name: `natwalk.nat.preset(NAME)`,
-`natwalk.nat.PRESETS`. What each does is said in the words of RFC 4787, what RFC 3489 called it in brackets;
-times are those of idle mappings. This page is written by `python scripts/nat_presets.py`.
+`natwalk.nat.PRESETS`. What each does is said in the words of RFC 4787, what RFC 3489 called it in brackets.
+Times are those of idle mappings: for TCP first of connections that open or close, then of open ones.
+This page is written by `python scripts/nat_presets.py`.
 """
 
 
@@ -21,7 +22,7 @@ def page() -> str:
     """The page as it should be."""
     parts = [HEAD]
     for group in Group:
-        parts.append(f"\n## {group.value.capitalize()}\n")
+        parts.append(f"## {group.value.capitalize()}\n")
         parts += [section(spec) for spec in PRESETS.values() if spec.group is group]
     return "\n".join(parts)
 

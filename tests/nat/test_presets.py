@@ -175,7 +175,7 @@ def test_the_words_of_rfc_3489(config: NatConfig, words: str) -> None:
         ),
         (
             FirewallConfig(udp=True, flow=FlowConfig()),
-            "a firewall that lets UDP and TCP and ICMP pass, address-and-port-dependent filtering",
+            "a firewall that lets UDP, TCP and ICMP pass, address-and-port-dependent filtering",
         ),
         (BasicNatConfig(), "one-to-one translation of addresses, ports kept (basic NAT)"),
         (

@@ -91,7 +91,7 @@ def _firewall(config: FirewallConfig) -> str:
         )
         if allowed
     ]
-    words = [f"a firewall that lets {' and '.join(passes) or 'nothing'} pass"]
+    words = [f"a firewall that lets {_enumerated(passes) or 'nothing'} pass"]
     if config.flow is not None:
         words.append(f"{config.flow.filtering.value} filtering")
     if config.only_stun:
@@ -101,6 +101,12 @@ def _firewall(config: FirewallConfig) -> str:
     if config.portal is not None:
         words.append("captive portal")
     return ", ".join(words)
+
+
+def _enumerated(words: list[str]) -> str:
+    """The words with commas and one "and"."""
+    *first, last = words or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _ports_text(ports: frozenset[int]) -> str:
