@@ -7,6 +7,7 @@ the server: reach, certificate, authentication, relayed address, permission, rou
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -219,7 +220,7 @@ class _Examination:
 
     def _refused(self, refusal: ErrorResponse) -> _Stop:
         if refusal.code in _AUTHENTICATION_CODES:
-            return self._fail(Step.AUTHENTICATION, str(refusal), _AUTHENTICATION_CODES[refusal.code])
+            return self._fail(Step.AUTHENTICATION, _text(refusal), _AUTHENTICATION_CODES[refusal.code])
         self._note(Step.AUTHENTICATION, True, "accepted")
         return self._fail(Step.RELAY, str(refusal), _RELAY_CODES.get(refusal.code, ""))
 
@@ -326,8 +327,10 @@ def _is_about_trust(error: Exception) -> bool:
 def _text(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and (error.errno or 0) > 0:
+        return os.strerror(error.errno or 0).lower()  # asyncio's own text is for programmers
+    if isinstance(error, ErrorResponse):
+        return f"refused with {error}"
     return str(error) or type(error).__name__
 
 
