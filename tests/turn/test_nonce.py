@@ -43,6 +43,15 @@ def test_good_for_one_client_and_one_secret_only() -> None:
     assert make().is_fresh(nonce, PATH, 1000.0)
 
 
+def test_over_a_stream_good_for_the_other_connections_of_that_host() -> None:
+    """A data connection's ConnectionBind (RFC 6062 §4.3) needs no challenge of its own."""
+    path = PATH._replace(transport=Transport.TCP)
+    nonce = make().issue(path, 1000.0)
+    assert make().is_fresh(nonce, path._replace(remote=PATH.remote.with_port(40001)), 1000.0)
+    assert not make().is_fresh(nonce, path._replace(remote=Address("198.51.100.8", 40000)), 1000.0)
+    assert not make().is_fresh(nonce, path._replace(transport=Transport.TLS), 1000.0)
+
+
 def test_does_not_outlive_the_offer_it_was_made_for() -> None:
     """RFC 8489 §9.2.4: what the client repeats must be what was sent with this NONCE."""
     nonce = make().issue(PATH, 1000.0)

@@ -28,7 +28,9 @@ _MODULUS: Final = 1 << (8 * _STAMP)
 class NonceIssuer:
     """Makes nonces for clients and recognises them again, for ``lifetime`` seconds, without storing any.
 
-    A nonce is good for the 5-tuple it was made for and nowhere else. ``secret`` keys the MAC: servers that
+    A nonce is good for the 5-tuple it was made for and nowhere else; over a stream, whose source is proven,
+    for every connection of that host to that listener, as those of one TCP allocation are (RFC 6062 §4.3):
+    a ConnectionBind is not made to ask twice. ``secret`` keys the MAC: servers that
     share one accept each other's nonces as long as they share the clock of ``now``, too. ``prefix`` is how
     full nonces start and ``offer`` what they stand for besides: a nonce issued with another of either is not
     fresh. ``plain`` says whether nonces without the prefix are good, too.
@@ -86,6 +88,7 @@ class NonceIssuer:
 
     def _mac(self, prefix: bytes, stamp: int, body: bytes, path: Path) -> bytes:
         transport = path.transport.encode()
-        client = f"{path} {stamp}".encode()
+        remote = path.remote.host if path.transport.is_stream else path.remote
+        client = f"{path.local} {remote} {stamp}".encode()
         data = b"\0".join((prefix, self._offer, transport, client, body))
         return mac(self._secret, data, "sha256")[:_MAC]
