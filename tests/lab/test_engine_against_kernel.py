@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from random import Random
 
 import pytest
 
 from natwalk.core import Address
-from natwalk.nat import Nat, Packet, Translation, preset
+from natwalk.nat import RST, SYN, IcmpKind, IpProtocol, Nat, Packet, Segment, Translation, preset
 
 PORT = 40000
 SERVER = {
@@ -124,3 +125,36 @@ def test_the_same_packets_have_the_same_fate(build) -> None:
         kernel, engine = fate(Kernel(world)), fate(Engine(world))
     assert engine == EXPECTED
     assert kernel == engine
+
+
+KNOCK = """
+import errno, socket
+answers = []
+for kind, port in ((socket.SOCK_DGRAM, 40000), (socket.SOCK_STREAM, 40001)):
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.settimeout(5)
+        try:
+            sock.connect(("PUBLIC", port))
+            sock.send(b"anybody there?")
+            sock.recv(10)
+        except OSError as error:
+            answers.append(errno.errorcode.get(error.errno or 0, str(error)))
+print(*answers)
+"""
+
+
+@pytest.mark.lab
+def test_who_knocks_where_nobody_is_gets_the_same_answer(build) -> None:
+    """An ICMP port unreachable over UDP, a reset over TCP: both refuse the connection."""
+    with build("port-restricted", same_lan=True) as world:
+        public = world.lab.nat_a.address
+        world.lab.nat_a.nft(MASQUERADE)
+        told = world.lab.server.run([sys.executable, "-c", KNOCK.replace("PUBLIC", public)]).stdout.split()
+        nat = Engine(world).nat
+    udp = nat.inbound(Packet(SERVER["x1"], Address(public, PORT), b""), 0.0)
+    tcp = nat.inbound(
+        Packet(SERVER["x1"], Address(public, PORT + 1), b"", IpProtocol.TCP, tcp=Segment(SYN)), 0.0
+    )
+    assert told == ["ECONNREFUSED", "ECONNREFUSED"]
+    assert udp.answer.icmp.kind is IcmpKind.PORT_UNREACHABLE
+    assert tcp.answer.tcp.flags & RST

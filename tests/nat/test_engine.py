@@ -265,6 +265,11 @@ class TestEarlyProbe:
             assert out(nat, HOST, REMOTE, 3.0) == Address(PUBLIC, 5000)
         assert reason(into(nat, STRANGER, detour, 3.0)) is None
 
+    def test_a_probe_can_be_answered_and_poison_all_the_same(self) -> None:
+        nat = make(early_probe=EarlyProbe.ANSWERED_AND_POISONS)
+        assert into(nat, STRANGER, Address(PUBLIC, 5000)).answer is not None
+        assert out(nat, HOST, STRANGER) != Address(PUBLIC, 5000)
+
     def test_poison_wears_off(self) -> None:
         nat = make(early_probe=EarlyProbe.POISONS, poison_timeout=5)
         into(nat, STRANGER, Address(PUBLIC, 5000), 1.0)

@@ -32,6 +32,7 @@ _CONES: Final = {
 _EARLY_PROBES: Final = {
     EarlyProbe.ANSWERED: "answers early probes",
     EarlyProbe.POISONS: "early probes poison",
+    EarlyProbe.ANSWERED_AND_POISONS: "answers early probes, and they poison",
 }
 
 

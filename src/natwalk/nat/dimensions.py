@@ -62,7 +62,19 @@ class EarlyProbe(Enum):
     """The sender gets an ICMP port unreachable. TCP has its own dimension: :class:`UnsolicitedSyn`."""
     POISONS = "poisons"
     """It occupies its (external port, remote address): a later flow from inside to that remote gets another
-    port. So do gateways with Linux connection tracking that answer or swallow the probe themselves."""
+    port. So do gateways with Linux connection tracking that take the probe themselves."""
+    ANSWERED_AND_POISONS = "answered and poisons"
+    """Both, as a plain Linux router that has nobody listening at that port."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether the sender hears of it."""
+        return self in (EarlyProbe.ANSWERED, EarlyProbe.ANSWERED_AND_POISONS)
+
+    @property
+    def poisons(self) -> bool:
+        """Whether it occupies the port."""
+        return self in (EarlyProbe.POISONS, EarlyProbe.ANSWERED_AND_POISONS)
 
 
 class UnsolicitedSyn(Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from natwalk.core import Address, LocalProtocolError, RandomBytes
 from natwalk.nat.config import NatConfig
-from natwalk.nat.dimensions import Allocation, EarlyProbe, Hairpin, Mapping, Pooling
+from natwalk.nat.dimensions import Allocation, Hairpin, Mapping, Pooling
 from natwalk.nat.flows import KEYS, FlowEngine
 from natwalk.nat.packet import DropReason, IpProtocol, Packet, Side, Translation, Verdict
 from natwalk.nat.poison import Poison
@@ -42,7 +42,7 @@ class Nat(FlowEngine):
             external_v6=external_v6,
         )
         self._poison = Poison(config.poison_timeout)
-        self._poisonable = config.early_probe is EarlyProbe.POISONS
+        self._poisonable = config.early_probe.poisons
         self._plain = not (self._poisonable or config.independent_ports or config.remap_after)
         self._pool: dict[tuple[IpProtocol, str, bool], PortAllocator] = {}
         self._blocks: dict[str, PortBlocks] = {}

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from natwalk.core import Address, Drops
 from natwalk.nat.config import FlowConfig
-from natwalk.nat.dimensions import EarlyProbe, Filtering, Mapping, UnsolicitedSyn, WhenFull
+from natwalk.nat.dimensions import Filtering, Mapping, UnsolicitedSyn, WhenFull
 from natwalk.nat.held import HeldAnswers
 from natwalk.nat.packet import (
     ACK,
@@ -313,7 +313,7 @@ class FlowEngine(ABC):
         if packet.tcp is not None:
             if packet.tcp.flags & (SYN | ACK | RST) == SYN:
                 return self._refuse_syn(packet, reason, now)
-        elif flow.early_probe is EarlyProbe.ANSWERED and packet.protocol is IpProtocol.UDP:
+        elif flow.early_probe.answers and packet.protocol is IpProtocol.UDP:
             answer = icmp_error(IcmpKind.PORT_UNREACHABLE, packet, self._address(packet))
         return self._drop(reason, answer)
 

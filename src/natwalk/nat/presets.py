@@ -46,7 +46,8 @@ LINUX: Final = NatConfig(
     tcp_transitory=120.0,
     tcp_established=432_000.0,
     icmp_timeout=30.0,
-    early_probe=EarlyProbe.POISONS,
+    early_probe=EarlyProbe.ANSWERED_AND_POISONS,
+    unsolicited_syn=UnsolicitedSyn.RST,
 )
 """A plain masquerade: the port is kept unless the same port already talks to the same remote, and then the
 other port is kept. ``tests/lab`` holds it against the kernel."""
@@ -77,6 +78,8 @@ _HOMES: Final = (
         (
             replace(
                 LINUX,
+                early_probe=EarlyProbe.DROPPED,
+                unsolicited_syn=UnsolicitedSyn.DROP,
                 idle_timeout=10.0,
                 replied_timeout=180.0,
                 icmp_timeout=10.0,
