@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -59,6 +59,13 @@ MODES: Final = {
     "extra requests over TLS": "-t -S -G -m 2 -l 1200",
     "random disconnects": "-B -m 2",
 }
+PUBLIC: Final = {
+    "public address over UDP": "",
+    "public address, Send over UDP": "-s",
+    "public address over TCP": "-t",
+    "public address, TCP relay over TCP": "-t -T",
+}
+"""Against a server that has a public address for the one it is bound to."""
 NEGATIVE_PROTOCOL: Final = "-R -n 2"
 NEGATIVE_PROTOCOL_RUNS: Final = 24  # a third of them at least get through
 PATIENCE: Final = 15.0
@@ -126,7 +133,13 @@ async def run_all(folder: Path) -> dict[str, Run]:
         tcp_relays=True,
     )
     anywhere = Address("127.0.0.1", 0)
-    async with TurnServerDriver(config) as driver:
+    mapped = replace(config, public_addresses={"127.0.0.1": "127.0.0.2"}, port_range=(40000, 49999))
+    mapped = replace(mapped, relay_addresses=("127.0.0.1",))
+    async with TurnServerDriver(config) as driver, TurnServerDriver(mapped) as behind_nat:
+        public_ports = {
+            transport: behind_nat.add_listener(anywhere, transport).port
+            for transport in (Transport.UDP, Transport.TCP)
+        }
         udp = driver.add_listener(anywhere, tls=tls).port
         ports = {
             Transport.UDP: udp,
@@ -136,9 +149,12 @@ async def run_all(folder: Path) -> dict[str, Run]:
         }
         usable = {mode: flags for mode, flags in MODES.items() if ipv6 or not {"-x", "-Z"} & {*flags.split()}}
         modes = usable | {f"-R {number}": NEGATIVE_PROTOCOL for number in range(NEGATIVE_PROTOCOL_RUNS)}
-        runs = await asyncio.gather(*(uclient(ports, options) for options in modes.values()))
+        runs = await asyncio.gather(
+            *(uclient(ports, options) for options in modes.values()),
+            *(uclient(public_ports, options) for options in PUBLIC.values()),
+        )
         after = await uclient(ports, "")
-    return dict(zip(modes, runs, strict=True)) | {"after": after}
+    return dict(zip([*modes, *PUBLIC], runs, strict=True)) | {"after": after}
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +162,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return asyncio.run(run_all(tmp_path_factory.mktemp("certificate")))
 
 
-@pytest.mark.parametrize("mode", [*MODES, "after"])
+@pytest.mark.parametrize("mode", [*MODES, *PUBLIC, "after"])
 def test_nothing_is_lost(runs: dict[str, Run], mode: str) -> None:
     if mode not in runs:
         pytest.skip("this machine has no ::1")

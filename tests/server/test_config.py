@@ -44,6 +44,9 @@ nameplate-ttl = 60
 """
 
 
+RELAYS = '[turn]\nrelay-addresses = ["127.0.0.1", "127.0.0.2"]\n[server.public-addresses]\n'
+
+
 def write(folder: Path, text: str, mode: int = 0o600) -> Path:
     path = folder / "natwalk.toml"
     path.write_text(text)
@@ -155,6 +158,15 @@ class TestRefused:
             ('[server]\nrealm = "a\\nb"\n', "realm"),
             ('[turn]\nrelay-addresses = ["here"]\n', "turn.relay-addresses has 'here'"),
             ('[turn]\nrelay-addresses = ["0.0.0.0"]\n', "0.0.0.0"),
+            ('[server]\npublic-addresses = "192.0.2.1"\n', "server.public-addresses is '192.0.2.1'"),
+            (
+                '[server.public-addresses]\n"10.0.0.5" = "me"\n',
+                "public-addresses has '10.0.0.5' = 'me'",
+            ),
+            ('[server.public-addresses]\n"10.0.0.5" = "::1"\n', "10.0.0.5 and its public address ::1"),
+            (f'{RELAYS}"0.0.0.0" = "192.0.2.1"\n', "every relay address of IPv4, and there are 2"),
+            (f'{RELAYS}"::" = "2001:db8::1"\n', "every relay address of IPv6, and there are 0"),
+            (f'{RELAYS}"127.0.0.1" = "127.0.0.2"\n', "127.0.0.2 is a relay address and the public address"),
             ('[turn]\nrelay-ports = "many"\n', "turn.relay-ports is 'many'"),
             ('[turn]\nrelay-ports = "60000-50000"\n', "60000-50000"),
             ('[turn]\nrelay-ports = "80-90"\n', "80-90"),
@@ -215,6 +227,7 @@ WHOLE = """
 listen = ["127.0.0.1"]
 alternate = "192.0.2.7:3478"
 drain-seconds = 60
+public-addresses = { "127.0.0.2" = "192.0.2.8", "::" = "2001:db8::8", "0.0.0.0" = "192.0.2.7" }
 [stun]
 port = 0
 alternate-address = "127.0.0.2"
@@ -222,6 +235,7 @@ tls-port = 15349
 tcp = false
 classic = false
 [turn]
+relay-addresses = ["127.0.0.1", "::1"]
 auth-secret-file = "turn.secret"
 auth-secret-files = ["old.secret"]
 users-file = "users"
@@ -314,6 +328,12 @@ class TestEveryKey:
 
     def test_the_turn_server_is_told(self, config: ServeConfig) -> None:
         turn = config.turn
+        assert dict(turn.public_addresses) == {
+            "127.0.0.1": "192.0.2.7",
+            "127.0.0.2": "192.0.2.8",
+            "::1": "2001:db8::8",
+        }
+        assert (config.known_as("127.0.0.2"), config.known_as("192.0.2.1")) == ("192.0.2.8", "192.0.2.1")
         assert turn.auth_secrets == (SECRET, "the one before this one")
         assert dict(turn.users) == {"alice": "correct horse", "bob": "another long one"}
         assert (turn.tcp_relays, turn.mobility, turn.rfc5766_channels) == (True, False, True)
@@ -397,6 +417,7 @@ class TestEnvironment:
             "NATWALK_TURN_LIMITS_REFUSALS_RATE": "2.5",
             "NATWALK_TURN_PEERS_DENY": "198.51.100.0/24 192.0.2.1",
             "NATWALK_TURN_DENIED_PORTS": "25 53",
+            "NATWALK_SERVER_PUBLIC_ADDRESSES": "127.0.0.1=192.0.2.1 127.0.0.2=192.0.2.2",
             "NATWALK_LOG_FORMAT": "json",
             "NATWALK_STUN_PORT": "7",
         }
@@ -406,6 +427,7 @@ class TestEnvironment:
         assert config.turn.limits.refusals_rate == 2.5
         assert config.turn.policy.check(Address("198.51.100.1", 5000)) is not None
         assert config.turn.policy.check(Address("8.8.8.8", 53)) is not None
+        assert config.turn.public_addresses == {"127.0.0.1": "192.0.2.1", "127.0.0.2": "192.0.2.2"}
         assert config.log.format == "json"
 
     @pytest.mark.parametrize(
@@ -415,6 +437,7 @@ class TestEnvironment:
             ("NATWALK_STUN_TCP", "perhaps", "stun.tcp is 'perhaps'"),
             ("NATWALK_TURN_DENIED_PORTS", "25 x", "turn.denied-ports is 'x'"),
             ("NATWALK_LOG_FORMAT", "xml", "log.format is 'xml'"),
+            ("NATWALK_SERVER_PUBLIC_ADDRESSES", "192.0.2.1", "server.public-addresses is '192.0.2.1'"),
             ("NATWALK_TURN_PEERS_ALLOW", "10.0.0.0/33", "10.0.0.0/33"),
         ],
     )

@@ -99,6 +99,7 @@ def _shown(summary: AllocationSummary) -> dict[str, object]:
         "client": str(summary.client),
         "transport": summary.transport.value,
         "relays": [str(address) for address in summary.relays],
+        "advertised": [str(address) for address in summary.advertised],
         "relay_transport": summary.relay_transport.value,
         "expires_in": round(summary.expires_in, 1),
         "permissions": summary.permissions,

@@ -73,9 +73,9 @@ async def ice_servers(request: Request[None, None, State]) -> Response[dict[str,
         )
     config, ports = services.config, services.ports
     server = request.scope.get("server")
-    hosts = hosts_for(
-        request.headers.get("host"), server[0] if server else None, config.public_host, config.listen
-    )
+    local = config.known_as(server[0]) if server else None
+    listen = [config.known_as(host) for host in config.listen]
+    hosts = hosts_for(request.headers.get("host"), local, config.public_host, listen)
     username, password = rest_credentials(
         config.auth_secret, time.time(), CREDENTIAL_TTL, _user(services, source)
     )

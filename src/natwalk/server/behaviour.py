@@ -23,9 +23,13 @@ def behaviour(config: ServeConfig, ports: Ports) -> Behaviour | None:
         raise ConfigError(
             f"behaviour discovery with {second} needs another address of its IP version and two ports", hint
         )
+    public = (config.known_as(firsts[0]), config.known_as(second))
     try:
         return Behaviour(
-            Address(firsts[0], ports.stun), Address(second, ports.alternate), config.stun_partner_secret
+            Address(firsts[0], ports.stun),
+            Address(second, ports.alternate),
+            config.stun_partner_secret,
+            public if public != (firsts[0], second) else None,
         )
     except ValueError as error:
         raise ConfigError(f"stun: {error}", hint) from error

@@ -99,6 +99,10 @@ class ServeConfig:
     files: tuple[Path, ...] = ()
     """Every file the configuration was read from."""
 
+    def known_as(self, host: str) -> str:
+        """What clients know the address ``host`` of this machine by."""
+        return self.turn.public_addresses.get(host, host)
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret text, for whoever must keep them out of what is written."""

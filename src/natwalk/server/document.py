@@ -21,7 +21,7 @@ _SECRET_TABLES: Final = ("turn.users",)
 
 Table = dict[str, "Value"]
 Value = str | int | float | bool | list["Value"] | Table
-Flags = Mapping[str, str | int | float | bool | list[str] | None]
+Flags = Mapping[str, str | int | float | bool | list[str] | dict[str, str] | None]
 """Values from flags by dotted key (``server.listen``); None means not given."""
 
 

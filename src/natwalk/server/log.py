@@ -20,7 +20,9 @@ from natwalk.core import Address
 from natwalk.server.schema import LogSection
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-ADDRESS_KEYS: Final = frozenset({"client", "listener", "relay", "relays", "peer", "source", "proxy"})
+ADDRESS_KEYS: Final = frozenset(
+    {"client", "listener", "relay", "relays", "advertised", "peer", "source", "proxy"}
+)
 """Keys whose values are addresses of others, left out unless ``[log] addresses`` is on."""
 HIDDEN: Final = "[secret]"
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@%+,\[\]-]+")

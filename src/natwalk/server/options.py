@@ -20,7 +20,7 @@ _TRUE: Final = frozenset({"1", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "false", "no", "off"})
 
 Scalar = str | int | float | bool
-OptionValue = Scalar | list[Scalar]
+OptionValue = Scalar | list[Scalar] | dict[str, str]
 
 
 class Kind(Enum):
@@ -32,6 +32,8 @@ class Kind(Enum):
     YES_OR_NO = "yes or no"
     LIST = "list"
     INTEGERS = "list of integers"
+    PAIRS = "pairs"
+    """A small table: ``NAME=VALUE`` and a space between two of them."""
     TABLE = "table"
     """Only in the file: a variable cannot hold it."""
 
@@ -118,6 +120,8 @@ def _kind(kind: inspect.Type) -> Kind:
             return Kind.TABLE
         case inspect.ListType():
             return Kind.LIST
+        case inspect.Metadata(extra={"variable": "pairs"}):
+            return Kind.PAIRS
         case inspect.StrType() | inspect.LiteralType():
             return Kind.TEXT
         case _:
@@ -130,6 +134,9 @@ def _value(kind: Kind, text: str) -> OptionValue:
             return list(text.split())
         case Kind.INTEGERS:
             return [_number(word, int) for word in text.split()]
+        case Kind.PAIRS:
+            pairs = [word.partition("=") for word in text.split()]
+            return {name: value for name, _, value in pairs} if all(sign for _, sign, _ in pairs) else text
         case Kind.INTEGER:
             return _number(text, int)
         case Kind.NUMBER:

@@ -66,6 +66,7 @@ class UsageRecords:
                 reason=event.reason.value,
                 client=event.client,
                 relay=event.relay,
+                **({} if event.advertised in (None, event.relay) else {"advertised": event.advertised}),
             )
 
 

@@ -41,6 +41,7 @@ FIXED: Final = {
 FIXED_TURN: Final = {
     "realm": "server.realm",
     "relay_addresses": "turn.relay-addresses",
+    "public_addresses": "server.public-addresses",
     "port_range": "turn.relay-ports",
 }
 

@@ -168,7 +168,7 @@ class _Server:
             http=f"{scheme}://{bracketed(hosts[0])}:{self._http_port}",
             stun=tuple(stun_uris(hosts, ports.stun) + stuns_uris(hosts, ports.tls)),
             turn=tuple(turn_uris(hosts, ports)) if config.turn.relay_addresses else (),
-            relays=config.turn.relay_addresses,
+            relays=tuple(map(config.known_as, config.turn.relay_addresses)),
         )
 
     async def close(self) -> None:
@@ -304,7 +304,9 @@ def _display_hosts(config: ServeConfig) -> list[str]:
     for version in (4, 6):
         mine = [host for host in config.listen if ip_address(host).version == version]
         routed = default_route_address(version)
-        if routed in mine:
+        if public := [config.known_as(host) for host in mine if config.known_as(host) != host]:
+            hosts.append(public[0])
+        elif routed in mine:
             hosts.append(routed)
         elif mine:
             hosts.append(next((h for h in mine if not ip_address(h).is_loopback), mine[0]))

@@ -16,6 +16,8 @@ Bytes = Annotated[int, Meta(ge=1, le=1 << 62)]
 Seconds = Annotated[float, Meta(gt=0, le=10_000_000)]
 Rate = Annotated[float, Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, Meta(min_length=1, max_length=1024)]
+Pairs = Annotated[dict[Text, Text], Meta(max_length=64, extra={"variable": "pairs"})]
+"""A small table without secrets, which an environment variable can hold: ``NAME=VALUE NAME=VALUE``."""
 
 
 class Section(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
@@ -29,6 +31,7 @@ class ServerSection(Section, frozen=True):
     realm: Text = "natwalk"
     state_dir: Text | None = None
     public_host: Text | None = None
+    public_addresses: Pairs = field(default_factory=dict)
     alternate: Text | None = None
     drain_seconds: Annotated[float, Meta(ge=0, le=604_800)] = 3.0
 

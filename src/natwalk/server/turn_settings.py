@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,6 +26,7 @@ from natwalk.server.secret import (
 from natwalk.stun import Algorithm
 from natwalk.turn import PeerPolicy, TurnConfig, TurnLimits
 from natwalk.turn.config import OAuthKey
+from natwalk.turn.public_addresses import PublicAddresses
 
 _RANGE: Final = re.compile(r"([0-9]{1,5})\s*-\s*([0-9]{1,5})")
 _ALGORITHMS: Final = {"sha-256": Algorithm.SHA256, "md5": Algorithm.MD5}
@@ -81,12 +83,14 @@ def turn_config(document: Document, credentials: Credentials, listen: list[str],
     relays = section.relay_addresses
     if relays is None:
         relays = default_relay_addresses(listen)
+    relays = [_relay(host, where) for host in relays]
     try:
         return TurnConfig(
             realm=document.server.realm,
             users=MappingProxyType(credentials.users),
             auth_secrets=credentials.auth_secrets,
-            relay_addresses=tuple(_relay(host, where) for host in relays),
+            relay_addresses=tuple(relays),
+            public_addresses=_public(document.server.public_addresses, relays, where),
             port_range=_port_range(section.relay_ports, where),
             policy=_policy(section.peers, section.denied_ports),
             limits=_limits(section.limits),
@@ -102,6 +106,36 @@ def turn_config(document: Document, credentials: Credentials, listen: list[str],
         )
     except ValueError as error:
         raise ConfigError(f"turn: {error}", FIX.format(where=where)) from error
+
+
+def _public(entries: dict[str, str], relays: list[str], where: str) -> Mapping[str, str]:
+    """``server.public-addresses``, a wildcard replaced by the relay address of its IP version."""
+    key = "server.public-addresses"
+    mapped: dict[str, str] = {}
+    wildcards: dict[int, str] = {}
+    for bound, public in entries.items():
+        try:
+            ip, told = ip_address(bound), str(ip_address(public))
+        except ValueError:
+            raise ConfigError(
+                f"{key} has {bound!r} = {public!r}, which are not two IP addresses", FIX.format(where=where)
+            ) from None
+        if ip.is_unspecified:
+            wildcards[ip.version] = told
+        else:
+            mapped[str(ip)] = told
+    for version, told in wildcards.items():
+        mine = [host for host in relays if ip_address(host).version == version and host not in mapped]
+        if relays and len(mine) != 1:
+            raise ConfigError(
+                f"{key} has {told!r} for every relay address of IPv{version}, and there are {len(mine)}",
+                "write the relay address that it belongs to instead of the wildcard",
+            )
+        mapped |= dict.fromkeys(mine, told)
+    try:
+        return PublicAddresses(mapped).advertised_hosts
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}", FIX.format(where=where)) from None
 
 
 def _policy(section: PeersSection, denied_ports: list[int] | None) -> PeerPolicy:

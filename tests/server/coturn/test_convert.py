@@ -89,6 +89,54 @@ class TestTable:
         started(conversion, tmp_path)
 
 
+class TestExternalAddresses:
+    @pytest.mark.parametrize(
+        ("conf", "public"),
+        [
+            ("external-ip=192.0.2.1\nrelay-ip=127.0.0.1", {"127.0.0.1": "192.0.2.1"}),
+            ("external-ip=192.0.2.1\nlistening-ip=127.0.0.1", {"127.0.0.1": "192.0.2.1"}),
+            ("external-ip=192.0.2.1/127.0.0.1\nrelay-ip=127.0.0.1", {"127.0.0.1": "192.0.2.1"}),
+            (
+                "external-ip=192.0.2.1/127.0.0.1\nexternal-ip=192.0.2.2/127.0.0.2\n"
+                "relay-ip=127.0.0.1\nrelay-ip=127.0.0.2",
+                {"127.0.0.1": "192.0.2.1", "127.0.0.2": "192.0.2.2"},
+            ),
+            (
+                "external-ip=192.0.2.1\nexternal-ip=2001:db8::1\nrelay-ip=127.0.0.1\nrelay-ip=::1",
+                {"127.0.0.1": "192.0.2.1", "::1": "2001:db8::1"},
+            ),
+        ],
+        ids=["relay-ip", "listening-ip", "pair", "two pairs", "both versions"],
+    )
+    def test_both_forms(self, conf: str, public: dict[str, str], tmp_path: Path) -> None:
+        conversion = converted(conf)
+        assert {remark.verdict for remark in conversion.remarks} == {Verdict.CONVERTED}
+        assert started(conversion, tmp_path).turn.public_addresses == public
+
+    @pytest.mark.parametrize("conf", ["external-ip=192.0.2.1/192.0.2.1", "external-ip=::1\nrelay-ip=::1"])
+    def test_an_address_mapped_to_itself_needs_nothing(self, conf: str) -> None:
+        conversion = converted(conf)
+        assert conversion.remarks[0].verdict is Verdict.NEEDLESS
+        assert "public-addresses" not in conversion.toml
+
+    @pytest.mark.parametrize(
+        ("conf", "says"),
+        [
+            ("relay-ip=127.0.0.1\nrelay-ip=127.0.0.2\nexternal-ip=192.0.2.1", "cannot share"),
+            ("external-ip=192.0.2.1/127.0.0.1\nexternal-ip=192.0.2.1/127.0.0.2", "already"),
+            ("external-ip=192.0.2.1\nexternal-ip=192.0.2.2", "a line before"),
+        ],
+    )
+    def test_what_is_not_one_to_one_is_not_supported(self, conf: str, says: str) -> None:
+        last = converted(conf).remarks[-1]
+        assert last.verdict is Verdict.UNSUPPORTED
+        assert says in last.text
+
+    @pytest.mark.parametrize("value", ["", "here", "192.0.2.1/", "192.0.2.1/eth0", "192.0.2.1/::1"])
+    def test_what_is_no_address_is_wrong(self, value: str) -> None:
+        assert only(f"external-ip={value}").verdict is Verdict.WRONG
+
+
 class TestConverted:
     def test_a_common_file(self, tmp_path: Path) -> None:
         conversion = converted(

@@ -17,7 +17,7 @@ from natwalk.turn import PeerPolicy
 
 SECRET_FILE: Final = "turn.secret"  # noqa: S105
 _TlsCheck = Callable[[str, str], str | None]
-_Toml = str | int | float | bool | list[str]
+_Toml = str | int | float | bool | list[str] | dict[str, str]
 
 
 class Verdict(Enum):
@@ -92,6 +92,7 @@ class _Converter:
         self._allowed: list[tuple[Setting, ranges.Span]] = []
         self._denied: list[tuple[Setting, ranges.Span]] = []
         self._ports: dict[str, int] = {}
+        self._public: dict[str, tuple[str, Setting]] = {}
         self._files: dict[str, Setting] = {}
         self._bps: Setting | None = None
         self._stun_only = False
@@ -120,6 +121,7 @@ class _Converter:
     def finish(self) -> Conversion:
         """Put together what needs more than one line, and write the TOML."""
         self._finish_ports()
+        self._finish_public()
         self._finish_tls()
         self._finish_peers()
         if self._stun_only:
@@ -178,6 +180,17 @@ class _Converter:
     def address(self, setting: Setting) -> None:
         key = "server.listen" if setting.key == "listening-ip" else "turn.relay-addresses"
         self._append(setting, key, str(ip_address(setting.value)))
+
+    def external(self, setting: Setting) -> None:
+        public, slash, private = setting.value.partition("/")
+        told = ip_address(public.strip())
+        bound = ip_address(private.strip()) if slash else ip_address("::" if told.version == 6 else 0)
+        if bound.version != told.version:
+            raise ValueError("the two addresses are not of one IP version")
+        if str(bound) in self._public:
+            self._say(setting, Verdict.UNSUPPORTED, "a line before gives this address another one")
+        else:
+            self._public[str(bound)] = (str(told), setting)
 
     def relay_port(self, setting: Setting) -> None:
         self._ports[setting.key] = _number(setting, 1, 65535)
@@ -318,6 +331,30 @@ class _Converter:
             low = max(self._ports.get("min-port", 49152), 1024)
             self._keys["turn.relay-ports"] = f"{low}-{self._ports.get('max-port', 65535)}"
 
+    def _finish_public(self) -> None:
+        relays = self._keys.get("turn.relay-addresses") or self._keys.get("server.listen", [])
+        assert isinstance(relays, list)
+        mapped: dict[str, str] = {}
+        for bound, (told, setting) in self._public.items():
+            version = ip_address(told).version
+            mine = [host for host in relays if ip_address(host).version == version]
+            if told == bound or (ip_address(bound).is_unspecified and mine == [told]):
+                self._say(setting, Verdict.NEEDLESS, "relays are bound to this address itself")
+            elif ip_address(bound).is_unspecified and len(mine) > 1:
+                self._say(
+                    setting,
+                    Verdict.UNSUPPORTED,
+                    "several relay addresses cannot share one public address: write each with its own in "
+                    "server.public-addresses",
+                )
+            elif told in mapped.values():
+                self._say(setting, Verdict.UNSUPPORTED, "another address has this public address already")
+            else:
+                mapped[bound] = told
+                self._say(setting, Verdict.CONVERTED, "server.public-addresses")
+        if mapped:
+            self._keys["server.public-addresses"] = mapped
+
     def _finish_tls(self) -> None:
         cert, key = self._files.get("cert"), self._files.get("pkey")
         for setting, name, other in ((cert, "cert", key), (key, "key", cert)):
@@ -391,6 +428,7 @@ _HANDLERS: Final[dict[str, Callable[[_Converter, Setting], None]]] = {
     **dict.fromkeys(("allowed-peer-ip", "denied-peer-ip"), _Converter.peers),
     "realm": _Converter.realm,
     "server-name": _Converter.server_name,
+    "external-ip": _Converter.external,
     "static-auth-secret": _Converter.secret,
     "user": _Converter.user,
     "stun-only": _Converter.stun_only,
@@ -449,6 +487,8 @@ def _order(table: str) -> int:
 def _value(value: _Toml) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_value(each) for each in value)}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_value(key)} = {_value(each)}' for key, each in value.items())} }}"
     if isinstance(value, str):
         # what JSON escapes is a basic string of TOML, too, but for the delete character
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

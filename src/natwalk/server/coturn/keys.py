@@ -64,10 +64,6 @@ UNSUPPORTED: Final[dict[str, str]] = {
     "relay-device": "relays are bound to addresses: name them in turn.relay-addresses",
     "tcp-proxy-port": "the ordinary TCP and TLS ports speak it: name the proxies in [proxy-protocol] from",
     "aux-server": "there is one port a protocol: run a second natwalk, or redirect the port in the firewall",
-    "external-ip": (
-        "relayed addresses are those the sockets are bound to: give this machine the public address, name it "
-        "in turn.relay-addresses, and set server.public-host"
-    ),
     "no-auth": "nobody may relay anonymously: clients get short-lived credentials from /v1/ice-servers",
     "oauth": "keys come from files, not from a database: add a [[turn.oauth-keys]] table for each",
     "userdb": _DATABASE,
