@@ -9,13 +9,19 @@ from natwalk.nat import (
     PASSAGES,
     TODAY,
     Abilities,
+    BasicNatConfig,
     Filtering,
+    FirewallConfig,
+    KindSpec,
     Mapping,
     NatConfig,
     Outcome,
     Passage,
+    TwiceNatConfig,
     expected,
     passage,
+    preset,
+    row,
 )
 
 EVERYTHING = Abilities(guessing=True, relay_over_tcp=True)
@@ -65,6 +71,47 @@ def test_the_letters_come_down_to_what_the_program_can_do(
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_one_lan_is_direct_whatever_the_nat(kind: str) -> None:
     assert expected(kind, kind, same_lan=True) is Outcome.DIRECT
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("cgnat", "cgnat"),
+        ("linux", "port-restricted"),
+        ("linux-random", "symmetric"),
+        ("rfc-4787", "port-restricted"),
+        ("home-ipv6", "port-restricted"),
+        ("cgn-fixed-symmetric", "symmetric"),
+        ("cgn-rfc-6888", "port-restricted"),
+        ("nat64", "full-cone"),
+        ("aws-elastic-ip", "port-restricted"),
+        ("gcp-cloud-nat", "symmetric"),
+        ("corporate-web", "udp-blocked"),
+        ("corporate-443", "udp-blocked"),
+        ("hotel-portal", "port-restricted"),
+        ("same-port-starves", "port-restricted"),
+    ],
+)
+def test_presets_behave_like_kinds(name: str, like: str) -> None:
+    assert row(name) == row(preset(name)) == like
+    assert passage(name, "symmetric") is PASSAGES[like, "symmetric"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "like"),
+    [
+        ((FirewallConfig(udp=True),), "none"),
+        ((BasicNatConfig(),), "none"),
+        ((TwiceNatConfig(nat=NatConfig(filtering=Filtering.ADDRESS_DEPENDENT)),), "address-restricted"),
+        ((NatConfig(filtering=Filtering.ENDPOINT_INDEPENDENT), FirewallConfig(udp=False)), "udp-blocked"),
+    ],
+)
+def test_kinds_of_ones_own_behave_like_kinds(layers: tuple, like: str) -> None:
+    assert row(KindSpec("own", "", layers)) == like
+
+
+def test_a_firewall_that_passes_udp_to_some_ports_lets_no_peer_through() -> None:
+    assert expected("corporate-web", "none") is Outcome.NONE
 
 
 def test_an_unknown_kind_is_an_error() -> None:

@@ -7,14 +7,12 @@ import pytest
 from natwalk.core import Address
 from natwalk.nat import (
     PRESETS,
-    Allocation,
     Firewall,
     Group,
-    Mapping,
     Nat64Config,
-    NatConfig,
     Outcome,
     ServiceQuirk,
+    expected,
     preset,
 )
 from natwalk.sim import SimulationError, sequence
@@ -48,20 +46,9 @@ def meet(name: str, other: str) -> Outcome:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_with_a_peer_in_the_open_internet_it_is_direct(name: str) -> None:
-    assert meet(name, "none") is Outcome.DIRECT
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_with_a_port_restricted_peer_it_is_direct_unless_the_port_moves(name: str) -> None:
-    """Ports that depend on the destination move, but for those that are kept where nobody else has them."""
-    moves = any(
-        isinstance(layer, NatConfig)
-        and layer.mapping is not Mapping.ENDPOINT_INDEPENDENT
-        and not (layer.share_ports and layer.allocation is Allocation.PRESERVE)
-        for layer in preset(name).layers
-    )
-    assert meet(name, "port-restricted") is (Outcome.RELAY if moves else Outcome.DIRECT)
+@pytest.mark.parametrize("peer", ["none", "address-restricted", "port-restricted"])
+def test_it_ends_up_where_the_kind_it_behaves_like_does(name: str, peer: str) -> None:
+    assert meet(name, peer) is expected(name, peer)
 
 
 def test_where_only_pings_pass_a_direct_pair_looks_fine_and_carries_nothing() -> None:

@@ -51,7 +51,7 @@ from natwalk.nat.packet import (
     icmp_error,
     reset_to,
 )
-from natwalk.nat.passage import PASSAGES, TODAY, Abilities, Outcome, Passage, expected, passage
+from natwalk.nat.passage import PASSAGES, TODAY, Abilities, Outcome, Passage, expected, passage, row
 from natwalk.nat.presets import PRESETS, preset
 
 __all__ = [
@@ -120,6 +120,7 @@ __all__ = [
     "passage",
     "preset",
     "reset_to",
+    "row",
 ]
 
 

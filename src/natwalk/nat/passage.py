@@ -14,7 +14,17 @@ from itertools import combinations_with_replacement
 from types import MappingProxyType
 from typing import Final
 
-from natwalk.nat.kinds import KINDS, kind_spec
+from natwalk.nat.box_config import (
+    BasicNatConfig,
+    FirewallConfig,
+    LayerConfig,
+    Nat64Config,
+    TwiceNatConfig,
+)
+from natwalk.nat.config import FlowConfig, NatConfig
+from natwalk.nat.dimensions import Allocation, Filtering, Mapping
+from natwalk.nat.kinds import KINDS, KindSpec
+from natwalk.nat.presets import preset
 
 
 class Passage(Enum):
@@ -77,18 +87,70 @@ PASSAGES: Final[collections.abc.Mapping[tuple[str, str], Passage]] = MappingProx
 """For every ordered pair of kinds."""
 
 
-def passage(kind_a: str, kind_b: str) -> Passage:
-    """The letter for a pair of kinds; raises ValueError for a kind no table knows."""
-    return PASSAGES[kind_spec(kind_a).name, kind_spec(kind_b).name]
+_BY_FILTER: Final = ("full-cone", "address-restricted", "port-restricted")
+"""Rows of endpoint-independent mapping, from the easiest filter to the hardest."""
+_FILTERS: Final = tuple(Filtering)
 
 
-def expected(kind_a: str, kind_b: str, *, same_lan: bool = False, abilities: Abilities = TODAY) -> Outcome:
+def row(what: str | KindSpec) -> str:
+    """The kind of :data:`~natwalk.nat.KINDS` that a preset behaves like: its hardest layer rules.
+
+    A port that is kept towards everybody does not depend on the destination, as long as no two hosts want it.
+    Raises ValueError for a name no table knows.
+    """
+    spec = preset(what) if isinstance(what, str) else what
+    if KINDS.get(spec.name) == spec:
+        return spec.name
+    if not all(map(_lets_udp_pass, spec.layers)):
+        return "udp-blocked"
+    hardest = -1
+    for layer in spec.layers:
+        flow: FlowConfig | None = None
+        match layer:
+            case FirewallConfig():
+                flow = layer.flow
+            case NatConfig():
+                flow = layer
+            case TwiceNatConfig() | Nat64Config():
+                flow = layer.nat
+            case BasicNatConfig():
+                pass
+        if isinstance(flow, NatConfig) and _moves(flow):
+            return "symmetric"
+        if flow is not None:
+            hardest = max(hardest, _FILTERS.index(flow.filtering))
+    return "none" if hardest < 0 else _BY_FILTER[hardest]
+
+
+def _moves(config: NatConfig) -> bool:
+    """Whether another destination sees another port."""
+    if config.mapping is Mapping.ENDPOINT_INDEPENDENT or config.allocation is Allocation.OVERLOAD:
+        return False
+    return not (config.share_ports and config.allocation is Allocation.PRESERVE)
+
+
+def _lets_udp_pass(layer: LayerConfig) -> bool:
+    return not isinstance(layer, FirewallConfig) or (layer.udp and layer.udp_ports is None)
+
+
+def passage(kind_a: str | KindSpec, kind_b: str | KindSpec) -> Passage:
+    """The letter for a pair of kinds or presets; raises ValueError for a name no table knows."""
+    return PASSAGES[row(kind_a), row(kind_b)]
+
+
+def expected(
+    kind_a: str | KindSpec,
+    kind_b: str | KindSpec,
+    *,
+    same_lan: bool = False,
+    abilities: Abilities = TODAY,
+) -> Outcome:
     """What two peers with those ``abilities`` and a relay end up on; on one LAN that is always direct.
 
-    Raises ValueError for a kind no table knows.
+    Raises ValueError for a name no table knows.
     """
     letter = passage(kind_a, kind_b)
     if same_lan or letter is Passage.DIRECT or (letter is Passage.GUESSED and abilities.guessing):
         return Outcome.DIRECT
-    udp = all(KINDS[kind].passes_udp for kind in (kind_a, kind_b))
+    udp = "udp-blocked" not in (row(kind_a), row(kind_b))
     return Outcome.RELAY if udp or abilities.relay_over_tcp else Outcome.NONE
