@@ -16,6 +16,7 @@ BENCHES: Final = {
     "first_byte": "receive pressed to first byte, easy pair in the laboratory",
     "turn": "the TURN server beside Debian's coturn, by second of the server's processor time",
     "nat": "the NAT engine: packets a second, memory",
+    "lab_router": "the NAT engine as a router in user space, beside the kernel's masquerade",
     "startup": "natwalk --version",
 }
 

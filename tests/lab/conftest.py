@@ -96,8 +96,8 @@ class World:
 
 
 @contextmanager
-def world(nat_a: str, nat_b: str = "none", *, same_lan: bool = False) -> Iterator[World]:
-    with Lab(nat_a, nat_b, same_lan=same_lan) as lab:
+def world(nat_a: str, nat_b: str = "none", **options: bool) -> Iterator[World]:
+    with Lab(nat_a, nat_b, **options) as lab:
         made = World(lab)
         try:
             yield made
@@ -108,5 +108,5 @@ def world(nat_a: str, nat_b: str = "none", *, same_lan: bool = False) -> Iterato
 
 @pytest.fixture
 def build():
-    """The context manager ``world(nat_a, nat_b, same_lan=...)``."""
+    """The context manager ``world(nat_a, nat_b, same_lan=..., engine=...)``."""
     return world

@@ -49,12 +49,13 @@ STEPS = [
 ]
 
 
-class Kernel:
-    """Two hosts behind a router that masquerades."""
+class Router:
+    """Two hosts behind a router of the lab: one of the kernel, with that ruleset, or the engine's."""
 
-    def __init__(self, world) -> None:
+    def __init__(self, world, ruleset: str = "") -> None:
         self.world = world
-        world.lab.nat_a.nft(MASQUERADE)
+        if ruleset:
+            world.lab.nat_a.nft(ruleset)
         self.agents = {"a": world.a, "b": world.b}
         world.a.bind("same", world.lab.a.address, PORT)
         world.b.bind("same", world.lab.b.address, PORT)
@@ -122,7 +123,7 @@ EXPECTED = [
 @pytest.mark.lab
 def test_the_same_packets_have_the_same_fate(build) -> None:
     with build("port-restricted", same_lan=True) as world:
-        kernel, engine = fate(Kernel(world)), fate(Engine(world))
+        kernel, engine = fate(Router(world, MASQUERADE)), fate(Engine(world))
     assert engine == EXPECTED
     assert kernel == engine
 
@@ -158,3 +159,9 @@ def test_who_knocks_where_nobody_is_gets_the_same_answer(build) -> None:
     assert told == ["ECONNREFUSED", "ECONNREFUSED"]
     assert udp.answer.icmp.kind is IcmpKind.PORT_UNREACHABLE
     assert tcp.answer.tcp.flags & RST
+
+
+@pytest.mark.lab
+def test_the_engine_as_a_router_in_user_space_does_the_same(build) -> None:
+    with build("linux", same_lan=True) as world:
+        assert fate(Router(world)) == EXPECTED

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from natwalk.lab.errors import LabError, LabUnavailable
 from natwalk.lab.nodes import Gateway, Network, Node, Router
 from natwalk.lab.space import Space
 from natwalk.lab.topology import SERVER_HOSTS, SERVER_NET, SITES, Site
-from natwalk.nat import LayerConfig, kind_spec
+from natwalk.nat import KINDS, KindSpec, preset
 
 _HOST_NUMBERS: Final = {"a": 10, "b": 11}
 _ROUTER_NUMBER: Final = 2
 _KERNEL_HINT: Final = "the kernel must have veth, bridges and nftables with NAT, and /proc/sys be writable"
 
 
+if TYPE_CHECKING:
+    from natwalk.lab.engine import EngineRouter
+
+NatRouter: TypeAlias = "Router | EngineRouter"
+
+
 class Lab:
     """An internet of network namespaces: ``server``, hosts ``a`` and ``b``, the routers before them.
 
-    ``nat_a`` and ``nat_b`` take the names of :data:`natwalk.nat.KINDS`. With ``same_lan`` both hosts are
-    behind one router, of kind ``nat_a``. ``mtu`` is that of the two sites' public links, in bytes.
+    ``nat_a`` and ``nat_b`` take the names of :data:`natwalk.nat.PRESETS`. Those of
+    :data:`~natwalk.nat.KINDS` are routers of the kernel, with nftables; the others, or all with ``engine``,
+    are our own engine as a router in user space. With ``same_lan`` both hosts are behind one router, of kind
+    ``nat_a``. ``mtu`` is that of the two sites' public links, in bytes.
 
     Use it as a context manager, or call :meth:`close`. It is built when the constructor returns, blocks for
     a few tenths of a second, and disappears with everything in it even if this process is killed. Raises
@@ -34,10 +42,12 @@ class Lab:
         *,
         same_lan: bool = False,
         mtu: int = 1500,
+        engine: bool = False,
     ) -> None:
         self.kind_a = nat_a
         self.kind_b = nat_a if same_lan else nat_b
-        specs = kind_spec(self.kind_a), kind_spec(self.kind_b)
+        specs = preset(self.kind_a), preset(self.kind_b)
+        self._engine = engine
         self._mtu = mtu
         self._space = Space()
         try:
@@ -45,11 +55,11 @@ class Lab:
             self.internet.ip("route add blackhole default")  # private and unknown destinations vanish
             self.server = Node(self._space, "server")
             Network(self.internet, "net-s", SERVER_NET).attach(self.server, "eth0", *SERVER_HOSTS)
-            lan, self.routers_a = self._site(SITES["a"], specs[0].layers)
+            lan, self.routers_a = self._site(SITES["a"], specs[0])
             self.a = self._host("a", lan)
             self.routers_b = self.routers_a
             if not same_lan:
-                lan, self.routers_b = self._site(SITES["b"], specs[1].layers)
+                lan, self.routers_b = self._site(SITES["b"], specs[1])
             self.b = self._host("b", lan)
         except LabUnavailable:
             self._space.close()
@@ -62,12 +72,12 @@ class Lab:
             raise
 
     @property
-    def nat_a(self) -> Router:
+    def nat_a(self) -> NatRouter:
         """The router next to host a. Raises LabError when there is no NAT before it."""
         return _nearest(self.routers_a, "a")
 
     @property
-    def nat_b(self) -> Router:
+    def nat_b(self) -> NatRouter:
         """The router next to host b (host a's with ``same_lan``). Raises LabError when there is none."""
         return _nearest(self.routers_b, "b")
 
@@ -96,9 +106,18 @@ class Lab:
     ) -> None:
         self.close()
 
-    def _site(self, site: Site, layers: tuple[LayerConfig, ...]) -> tuple[Network, tuple[Router, ...]]:
+    def _site(self, site: Site, spec: KindSpec) -> tuple[Network, tuple[NatRouter, ...]]:
         """Build one side; the network its hosts attach to, and its routers from there outwards."""
         network = Network(self.internet, f"net-{site.name}", site.public, self._mtu)
+        layers = spec.layers
+        if layers and (self._engine or spec.name not in KINDS):
+            from natwalk.lab.engine import EngineRouter  # needs more than the standard library
+
+            engine = EngineRouter(self._space, f"nat-{site.name}", spec)
+            engine.attach(network, _ROUTER_NUMBER)
+            lan = Network(engine, "lan", site.lan)
+            engine.load(lan)
+            return lan, (engine,)
         routers: list[Router] = []
         for depth in reversed(range(len(layers))):
             name = f"nat-{site.name}" if depth == 0 else f"carrier-{site.name}"
@@ -125,7 +144,7 @@ def why_unavailable() -> str | None:
     return None
 
 
-def _nearest(routers: tuple[Router, ...], side: str) -> Router:
+def _nearest(routers: tuple[NatRouter, ...], side: str) -> NatRouter:
     if not routers:
         raise LabError(f"host {side} has a public address: there is no NAT before it")
     return routers[0]

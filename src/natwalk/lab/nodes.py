@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from natwalk.lab.errors import LabError
 from natwalk.lab.kinds import port_mask_of, ruleset
 from natwalk.lab.space import Namespace, Space, tool
 from natwalk.lab.topology import host_in
 from natwalk.nat import LayerConfig
 
 _NO_IPV6: Final = ("net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6")
+_NO_DAD: Final = ("net/ipv6/conf/all/accept_dad", "net/ipv6/conf/default/accept_dad")
 _PORT_MASK_STEP: Final = 0x1000
 _BURST: Final = 32  # kilobytes a rate limit lets through at once
 _QUEUE: Final = 50  # milliseconds of queue before a rate limit; what does not fit is lost
@@ -19,16 +21,21 @@ _PORT_MASKS: Final = 0x4000  # masks stay below, so that ports from 32768 up sta
 
 
 class Node(Namespace):
-    """One machine: a namespace with its loopback up and, once attached, an address on a network."""
+    """One machine: a namespace with its loopback up and, once attached, an address on a network.
 
-    def __init__(self, space: Space, name: str) -> None:
+    Without ``ipv6`` it has no IPv6 at all, not even on its loopback.
+    """
+
+    def __init__(self, space: Space, name: str, *, ipv6: bool = False) -> None:
         super().__init__(space, name, space.new_pid())
-        self._plug: _Plug | None = None
+        self._plug: Plug | None = None
         self.address = ""
         """Its (first) IPv4 address on the network it is attached to."""
+        self.address6 = ""
+        """Its (first) IPv6 address there, if it has one."""
         self.ip("link set lo up")
         if Path("/proc/sys/net/ipv6").exists():
-            self.sysctl("1", *_NO_IPV6)
+            self.sysctl(*(("0", *_NO_DAD) if ipv6 else ("1", *_NO_IPV6)))
 
     def link_down(self) -> None:
         """Pull the cable: the carrier goes, addresses and routes stay. Raises LabError."""
@@ -40,27 +47,35 @@ class Node(Namespace):
 
     def limit_rate(self, bytes_per_second: int) -> None:
         """Make its cable that slow in each direction, with a drop-tail queue of 50 ms. Raises LabError."""
-        plug = self._plugged
+        plug = self.plug
         bucket = f"tbf rate {bytes_per_second}bps burst {_BURST}kb latency {_QUEUE}ms"
         for end, interface in ((self, plug.interface), (plug.gateway, plug.port)):
             end.run([tool("tc"), "qdisc", "replace", "dev", interface, "root", *bucket.split()])
 
-    def plugged(self, gateway: Namespace, port: str, interface: str, address: str) -> None:
-        """Note where this node's cable is at both ends, and its address there."""
-        self._plug = _Plug(gateway, port, interface)
+    def plugged(self, plug: Plug, address: str, address6: str = "") -> None:
+        """Note where this node's cable is at both ends, and its addresses there."""
+        self._plug = plug
         self.address = address
+        self.address6 = address6
+
+    def unplugged(self) -> None:
+        """Note that this node has no cable any more."""
+        self._plug = None
+        self.address = self.address6 = ""
 
     @property
-    def _plugged(self) -> _Plug:
-        assert self._plug is not None, f"{self.name} is not attached to a network"
+    def plug(self) -> Plug:
+        """Where its cable is. Raises LabError when it has none."""
+        if self._plug is None:
+            raise LabError(f"{self.name} is not attached to a network")
         return self._plug
 
     def _set_link(self, state: str) -> None:
-        plug = self._plugged
+        plug = self.plug
         plug.gateway.ip(f"link set {plug.port} {state}")
 
 
-class _Plug(NamedTuple):
+class Plug(NamedTuple):
     """A cable: the ``port`` of the gateway at one end, the node's ``interface`` at the other."""
 
     gateway: Namespace
@@ -71,22 +86,31 @@ class _Plug(NamedTuple):
 class Gateway(Node):
     """A node that forwards between its networks."""
 
-    def __init__(self, space: Space, name: str) -> None:
-        super().__init__(space, name)
+    def __init__(self, space: Space, name: str, *, ipv6: bool = False) -> None:
+        super().__init__(space, name, ipv6=ipv6)
         self.sysctl("1", "net/ipv4/ip_forward")
+        if ipv6:
+            self.sysctl("1", "net/ipv6/conf/all/forwarding")
 
 
 class Router(Gateway):
     """A NAT router: ``layer`` says how it behaves; its home side is ``lan``, its public side ``wan``."""
 
-    def __init__(self, space: Space, name: str, layer: LayerConfig) -> None:
-        super().__init__(space, name)
+    def __init__(self, space: Space, name: str, layer: LayerConfig, *, ipv6: bool = False) -> None:
+        super().__init__(space, name, ipv6=ipv6)
         self.layer = layer
         self._port_mask = port_mask_of(layer)
 
     def load(self) -> None:
         """Load the rules of its kind; needs its public address. Raises LabError."""
         self.nft(ruleset(self.layer, self.address, self._port_mask))
+
+    def change(self, layer: LayerConfig) -> None:
+        """Become a NAT that behaves like ``layer``, with no memory of before. Raises LabError, ValueError."""
+        ruleset(layer, self.address, 0)
+        self.layer = layer
+        self._port_mask = port_mask_of(layer)
+        self.reset()
 
     def reset(self, *, new_ports: bool = False) -> None:
         """Lose all state, as a router that restarts does: mappings, filters, connections. Raises LabError.
@@ -106,34 +130,64 @@ class Router(Gateway):
 
 
 class Network:
-    """One subnet: a bridge in the namespace of its gateway, which is host 1 in it."""
+    """One subnet, or a pair of them: a bridge in the namespace of its gateway, which is host 1 in it."""
 
-    def __init__(self, gateway: Gateway, bridge: str, subnet: IPv4Network, mtu: int = 1500) -> None:
-        self._gateway = gateway
-        self._bridge = bridge
-        self._subnet = subnet
-        self._mtu = mtu
+    def __init__(
+        self,
+        gateway: Gateway,
+        bridge: str,
+        subnet: IPv4Network,
+        mtu: int = 1500,
+        subnet6: IPv6Network | None = None,
+    ) -> None:
+        self.gateway = gateway
+        self.bridge = bridge
+        self.subnet = subnet
+        self.subnet6 = subnet6
+        self.mtu = mtu
         self._next_port = 0
-        address = f"{host_in(subnet, 1)}/{subnet.prefixlen}"
         gateway.ip(
             f"link add {bridge} type bridge",
-            f"address add {address} dev {bridge}",
+            *(f"address add {address} dev {bridge}" for address in self._own(1)),
             f"link set {bridge} mtu {mtu} up",
         )
 
     def attach(self, node: Node, interface: str, *numbers: int) -> None:
-        """Run a cable from ``node`` to this network, with these host numbers and a default route."""
-        port = f"{self._bridge}-{self._next_port}"
-        mtu = self._mtu
-        self._next_port += 1
-        self._gateway.ip(
-            f"link add {port} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {node.pid}",
-            f"link set {port} master {self._bridge} up",
-        )
-        addresses = [host_in(self._subnet, number) for number in numbers]
+        """Run a cable from ``node`` to this network, with these host numbers and default routes."""
+        plug = self.cable(node, interface)
         node.ip(
-            *(f"address add {address}/{self._subnet.prefixlen} dev {interface}" for address in addresses),
+            *(
+                f"address add {address} dev {interface}"
+                for number in numbers
+                for address in self._own(number)
+            ),
             f"link set {interface} up",
-            f"route add default via {host_in(self._subnet, 1)}",
+            f"route add default via {host_in(self.subnet, 1)}",
         )
-        node.plugged(self._gateway, port, interface, addresses[0])
+        if self.subnet6 is not None:
+            node.ip(f"-6 route add default via {self.subnet6[1]}")
+        address6 = "" if self.subnet6 is None else str(self.subnet6[numbers[0]])
+        node.plugged(plug, host_in(self.subnet, numbers[0]), address6)
+
+    def cable(self, node: Node, interface: str) -> Plug:
+        """A cable from ``node`` to this network and nothing else: no address, the node's end down."""
+        port = f"{self.bridge}-{self._next_port}"
+        mtu = self.mtu
+        self._next_port += 1
+        self.gateway.ip(
+            f"link add {port} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {node.pid}",
+            f"link set {port} master {self.bridge} up",
+        )
+        return Plug(self.gateway, port, interface)
+
+    def detach(self, node: Node) -> None:
+        """Take the cable of ``node`` away, and with it the node's addresses and routes. Raises LabError."""
+        self.gateway.ip(f"link del {node.plug.port}")
+        node.unplugged()
+
+    def _own(self, number: int) -> list[str]:
+        """The addresses of host ``number`` with their prefix lengths."""
+        addresses = [f"{host_in(self.subnet, number)}/{self.subnet.prefixlen}"]
+        if self.subnet6 is not None:
+            addresses.append(f"{self.subnet6[number]}/{self.subnet6.prefixlen} nodad")
+        return addresses

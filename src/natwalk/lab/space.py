@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final
@@ -61,6 +61,10 @@ class Namespace:
         self._space.adopt(process)
         return process
 
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once everything in the lab has been killed."""
+        self._space.on_close(callback)
+
     def run(
         self, argv: Sequence[str], *, text: str = "", timeout: float = 30.0, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
@@ -107,6 +111,7 @@ class Space:
         for name in _PACKAGES:
             tool(name)
         self._children: list[subprocess.Popen[bytes]] = []
+        self._callbacks: list[Callable[[], None]] = []
         self.in_user_namespace = os.geteuid() != 0
         try:
             self._keeper = self._start()
@@ -142,6 +147,12 @@ class Space:
         for child in self._children:
             child.wait(_SECONDS_TO_CLOSE)
         self._children.clear()
+        while self._callbacks:
+            self._callbacks.pop()()
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` at the end of :meth:`close`; the latest first."""
+        self._callbacks.append(callback)
 
     def _start(self) -> subprocess.Popen[str]:
         """Start a keeper and see that it can make a namespace. Raises LabUnavailable."""
