@@ -11,6 +11,7 @@ import click
 from natwalk import __version__
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "admin": ("natwalk.cli.admin:admin", "Operate a server on this machine: allocations, reload, drain."),
     "convert-coturn": (
         "natwalk.cli.convert_coturn:convert_coturn",
         "Convert coturn's turnserver.conf into a natwalk.toml.",

@@ -85,7 +85,16 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return sentences
 
 
-_COMMAND_LINE: Final = frozenset({"NATWALK_HTTP_PORT", "NATWALK_STUN_PORT"})
+_COMMAND_LINE: Final = frozenset(
+    {
+        "NATWALK_HTTP_PORT",
+        "NATWALK_STUN_PORT",
+        "NATWALK_ADMIN_SERVER",
+        "NATWALK_ADMIN_TOKEN",
+        "NATWALK_ADMIN_TLS_NAME",
+        "NATWALK_ADMIN_CA_FILE",
+    }
+)
 
 
 def _of_section(section: inspect.Type, prefix: str) -> Iterator[Option]:
