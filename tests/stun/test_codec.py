@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from natwalk.core import Address, LocalProtocolError, MalformedMessage
+from natwalk.core import Address, IntegrityError, LocalProtocolError, MalformedMessage
 from natwalk.stun import (
     DATA,
     FINGERPRINT,
@@ -26,6 +26,7 @@ from natwalk.stun import (
     Method,
     check_integrity,
     decode,
+    decode_readable,
     encode,
     indication,
     is_stun,
@@ -298,3 +299,33 @@ def test_integrity_and_fingerprint_are_added_once() -> None:
 def test_errors_of_encode_name_the_attribute() -> None:
     with pytest.raises(LocalProtocolError, match="LIFETIME"):
         encode(Message(Method.BINDING, MessageClass.REQUEST, TID, ((LIFETIME, -1),)))
+
+
+def test_a_message_can_be_read_without_what_is_malformed_in_it() -> None:
+    """Names what was left out; a message that is damaged, or none, stays malformed."""
+    good, bad = (SOFTWARE, "x"), (unknown(USERNAME.type), b"a\0b")
+    data = encode(request(Method.ALLOCATE, bytes(12), bad, good, (unknown(LIFETIME.type), b"")))
+    with pytest.raises(MalformedMessage):
+        decode(data)
+    message, malformed = decode_readable(data)
+    assert malformed == ("USERNAME", "LIFETIME")
+    assert message.attributes == (good,)
+    assert message.raw == data
+    whole = encode(request(Method.ALLOCATE, bytes(12), good))
+    assert decode_readable(whole) == (decode(whole), ())
+    for broken in (data[:-4], data[:16], data + bytes(4)):
+        with pytest.raises(MalformedMessage):
+            decode_readable(broken)
+    with_fingerprint = encode(request(Method.ALLOCATE, bytes(12), bad), fingerprint=True)
+    assert decode_readable(with_fingerprint)[1] == ("USERNAME",)
+    with pytest.raises(MalformedMessage):
+        decode_readable(with_fingerprint[:-1] + bytes([with_fingerprint[-1] ^ 1]))
+
+
+def test_integrity_covers_what_is_malformed() -> None:
+    data = encode(request(Method.REFRESH, bytes(12), (unknown(LIFETIME.type), b"x")), integrity_key=b"key")
+    message, malformed = decode_readable(data)
+    assert malformed == ("LIFETIME",)
+    check_integrity(message, b"key")
+    with pytest.raises(IntegrityError):
+        check_integrity(message, b"other")

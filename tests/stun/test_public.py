@@ -42,6 +42,7 @@ FUNCTIONS_AND_CLASSES = {
     "check_integrity",
     "choose_algorithm",
     "decode",
+    "decode_readable",
     "encode",
     "error",
     "indication",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from natwalk.core import Address, IntegrityError, Path, Transport
 from natwalk.stun import (
+    ERROR_CODE,
     LIFETIME,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
@@ -19,6 +20,7 @@ from natwalk.stun import (
     REQUESTED_TRANSPORT,
     SOFTWARE,
     USERNAME,
+    XOR_PEER_ADDRESS,
     Algorithm,
     Message,
     Method,
@@ -28,10 +30,13 @@ from natwalk.stun import (
     choose_algorithm,
     decode,
     encode,
+    indication,
     long_term_key,
     nonce_features,
     request,
+    success,
 )
+from natwalk.stun.attributes import unknown
 from natwalk.stun.mac import mac
 from natwalk.turn import OAuthKey, TurnConfig, rest_credentials
 from natwalk.turn.admission import Admission, Refused
@@ -198,6 +203,58 @@ def test_names_that_nobody_can_have_are_bad_requests(text: str) -> None:
     whole = plain[:2] + (len(plain) - 20 + len(attribute) + 24).to_bytes(2, "big") + plain[4:] + attribute
     [answer] = raw.say(whole + b"\x00\x08\x00\x14" + bytes(20))
     assert code_of(decode(answer)) == 400
+
+
+@pytest.mark.parametrize("name", [b"a\0b", b"alice\0", b"\xff\xfe", b"Ren\xe9", b"\xed\xa0\x80", b"x" * 764])
+def test_names_that_are_no_text_are_bad_requests(name: bytes) -> None:
+    """FAULTS 34: NUL, Latin-1 and other bytes that are no UTF-8, a surrogate, too long."""
+    raw = World().raw_client()
+    challenged(raw)
+    given = ((unknown(USERNAME.type), name), (REALM, REALM_NAME), (NONCE, raw.nonce))
+    [answer] = raw.say(encode(request(Method.ALLOCATE, bytes(12), UDP, *given), integrity_key=bytes(16)))
+    assert code_of(decode(answer)) == 400
+    assert len(answer) == 28
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [
+        (Method.ALLOCATE, (unknown(REQUESTED_TRANSPORT.type), b"\x11")),
+        (Method.ALLOCATE, (unknown(LIFETIME.type), b"")),
+        (Method.REFRESH, (unknown(LIFETIME.type), bytes(8))),
+        (Method.CREATE_PERMISSION, (unknown(XOR_PEER_ADDRESS.type), bytes(8))),
+        (Method.CHANNEL_BIND, (unknown(XOR_PEER_ADDRESS.type), b"\0\3\0\1\1\1\1\1")),
+        (Method.CONNECT, (unknown(XOR_PEER_ADDRESS.type), b"")),
+    ],
+)
+def test_whoever_is_known_hears_what_is_malformed(method: Method, wrong: Any) -> None:
+    """RFC 8656 §7.2: 400 for a malformed REQUESTED-TRANSPORT, after the credentials, signed like others."""
+    raw = World().raw_client()
+    answer = raw.signed(method, wrong)
+    assert code_of(answer) == 400
+    assert answer is not None
+    assert answer.get(ERROR_CODE).reason.endswith("is malformed")  # type: ignore[union-attr]
+    check_integrity(answer, raw.key())
+    stranger = raw.bare(method, wrong)
+    assert code_of(stranger) == 401
+    assert code_of(raw.signed(method, wrong, password="guess")) == 401
+
+
+def test_only_requests_of_a_turn_server_are_answered_when_malformed() -> None:
+    """FAULTS 45: no indication, no response, no Binding; nor what a checksum says is damaged."""
+    world = World()
+    raw = world.raw_client()
+    bad = (unknown(USERNAME.type), b"\0")
+    for message in (
+        indication(Method.SEND, bytes(12), bad),
+        success(request(Method.ALLOCATE, bytes(12)), bad),
+        request(Method.BINDING, bytes(12), bad),
+        request(0x123, bytes(12), bad),
+    ):
+        assert raw.say(encode(message)) == []
+    damaged = bytearray(encode(request(Method.ALLOCATE, bytes(12), bad), fingerprint=True))
+    damaged[-1] ^= 1
+    assert raw.say(bytes(damaged)) == []
 
 
 @pytest.mark.parametrize("text", ["%s%x%n", "'; DROP TABLE users; --", "{0.__class__}", "x" * 508])

@@ -70,6 +70,7 @@ from natwalk.stun.client import (
 )
 from natwalk.stun.codec import (
     decode,
+    decode_readable,
     encode,
     is_stun,
 )
@@ -211,6 +212,7 @@ __all__ = [
     "check_integrity",
     "choose_algorithm",
     "decode",
+    "decode_readable",
     "encode",
     "error",
     "indication",

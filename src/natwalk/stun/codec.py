@@ -62,8 +62,18 @@ def decode(data: bytes | bytearray | memoryview) -> Message:
     return message
 
 
-def _decode(raw: bytes) -> Message:
-    """Read any message, attribute by attribute."""
+def decode_readable(data: bytes) -> tuple[Message, tuple[str, ...]]:
+    """Read what :func:`decode` refuses for the values of attributes: the message without them, their names.
+
+    For a server that answers 400 instead of nothing. Raises MalformedMessage when ``data`` is no message,
+    or a damaged one.
+    """
+    malformed: list[str] = []
+    return _decode(data, malformed), tuple(malformed)
+
+
+def _decode(raw: bytes, malformed: list[str] | None = None) -> Message:
+    """Read any message, attribute by attribute; with ``malformed``, leave out and name there what is."""
     size = len(raw)
     if size < HEADER_LENGTH:
         raise MalformedMessage(f"{size} bytes are less than a STUN header")
@@ -94,7 +104,12 @@ def _decode(raw: bytes) -> Message:
             continue
         elif kind == _INTEGRITY:
             sha1_at = at
-        attributes.append(_read(kind, value, transaction_id))
+        try:
+            attributes.append(_read(kind, value, transaction_id))
+        except MalformedMessage:
+            if malformed is None:
+                raise
+            malformed.append((ATTRIBUTES.get(kind) or unknown(kind)).name)
     method, message_class = split_type(bits)
     return Message(method, message_class, transaction_id, tuple(attributes), raw, (sha1_at, sha256_at))
 

@@ -32,6 +32,7 @@ from natwalk.stun import (
     MessageClass,
     Method,
     decode,
+    decode_readable,
     encode,
     error,
     success,
@@ -401,7 +402,7 @@ class TurnServer:
         try:
             message = decode(datagram)
         except MalformedMessage:
-            self.drops.add("neither STUN nor ChannelData")
+            self._receive_malformed(datagram, path, now)
             return
         if message.message_class is MessageClass.INDICATION and message.method == Method.SEND:
             self._plane.from_send(message, path, now)
@@ -410,7 +411,21 @@ class TurnServer:
         else:
             self.drops.add("a STUN message a TURN server does not take")
 
-    def _receive_request(self, request: Message, path: Path, now: float) -> None:
+    def _receive_malformed(self, datagram: bytes, path: Path, now: float) -> None:
+        """Answer a request whose attributes make no sense (RFC 8656 §7.2: 400); drop all else."""
+        try:
+            message, malformed = decode_readable(datagram)
+        except MalformedMessage:
+            self.drops.add("neither STUN nor ChannelData")
+            return
+        if message.message_class is MessageClass.REQUEST and message.method in METHODS:
+            self._receive_request(message, path, now, malformed)
+        else:
+            self.drops.add("a STUN message with a malformed attribute")
+
+    def _receive_request(
+        self, request: Message, path: Path, now: float, malformed: tuple[str, ...] = ()
+    ) -> None:
         self._catch_up(now)
         allocation = self._table.by_client.get(path)
         holder = allocation or self._mobility.holder(request) or self._tcp.holder(request)
@@ -423,6 +438,8 @@ class TurnServer:
                 self._transmits.put(Transmit(_refusal(request, verdict), path))
             case Granted():
                 closed = self._closed_to(request, path, verdict, allocation, now)
+                if malformed:
+                    closed = Failure(400, f"{malformed[0]} is malformed")
                 reply = closed or self._control.handle(request, path, verdict, allocation, now)
                 if isinstance(reply, Raw):
                     self._transmits.put(Transmit(reply.data, path))
