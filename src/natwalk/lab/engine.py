@@ -10,6 +10,7 @@ import msgspec
 
 from natwalk.lab.behaviour import table_of
 from natwalk.lab.child import Child
+from natwalk.lab.conditions import Conditions
 from natwalk.lab.errors import LabError
 from natwalk.lab.nodes import Gateway, Network
 from natwalk.lab.router_plan import INSIDE, OUTSIDE, BoxPlan, RouterPlan
@@ -50,13 +51,13 @@ class EngineRouter(Gateway):
         """Its IPv4 addresses on the public side."""
         return tuple(self._public)
 
-    def attach(self, network: Network, number: int) -> None:
+    def attach(self, network: Network, number: int, conditions: Conditions | None = None) -> None:
         """Run its cable to ``network``; its addresses there begin with host ``number``. Raises LabError."""
         if not self.spec.translates:
-            network.attach(self, "wan", number)
+            network.attach(self, "wan", number, conditions=conditions)
             self._public = [self.address]
         else:
-            plug = network.cable(self, "wan")
+            plug = network.cable(self, "wan", conditions)
             self._public = [host_in(network.subnet, number + n) for n in range(self.spec.public_addresses)]
             self.ip(
                 "link set wan up",
@@ -66,9 +67,9 @@ class EngineRouter(Gateway):
             address6 = ""
             if network.subnet6 is not None:
                 address6 = str(network.subnet6[number])
-                self.ip(
+                self.ip6(
                     f"address add {address6}/{network.subnet6.prefixlen} dev wan nodad",
-                    f"-6 route add default via {network.subnet6[1]}",
+                    f"route add default via {network.subnet6[1]}",
                 )
             self.plugged(plug, self._public[0], address6)
         self._uplink = network
@@ -79,12 +80,15 @@ class EngineRouter(Gateway):
         self._lan = lan
         self._process = Child(self, "natwalk.lab.tun_router", self._plan(self.spec.layers))
         self.sysctl("0", *_LOOSE)
-        family = "-6 " if self._inside == 6 else ""
+        prefix = _prefix(self.spec.layers)
+        configure = self.ip if prefix is None else self.ip6
         self.ip(
             f"link set {INSIDE} mtu {_MTU} up",
             f"link set {OUTSIDE} mtu {_MTU} up",
-            f"{family}rule add pref 100 iif lan lookup {_TO_INSIDE}",
-            f"{family}route add default dev {INSIDE} table {_TO_INSIDE}",
+        )
+        configure(
+            f"rule add pref 100 iif lan to {prefix or '0.0.0.0/0'} lookup {_TO_INSIDE}",
+            f"route add default dev {INSIDE} table {_TO_INSIDE}",
         )
         if self.spec.translates:
             self.sysctl("1", "net/ipv4/conf/wan/proxy_arp")
@@ -153,6 +157,11 @@ class EngineRouter(Gateway):
         return msgspec.to_builtins(RouterPlan(boxes=[box], seed=self._seed))
 
 
+def _prefix(layers: tuple[LayerConfig, ...]) -> str | None:
+    """Where a NAT64 has the hosts inside see IPv4; None for a NAT from IPv4 to IPv4."""
+    return next((layer.prefix for layer in layers if isinstance(layer, Nat64Config)), None)
+
+
 def _inside(layers: tuple[LayerConfig, ...]) -> int:
     """The IP version of the inner side."""
-    return 6 if any(isinstance(layer, Nat64Config) for layer in layers) else 4
+    return 4 if _prefix(layers) is None else 6

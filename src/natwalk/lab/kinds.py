@@ -24,7 +24,8 @@ CARRIER_PORT_MASK: Final = 0x2000
 """How a carrier NAT rewrites ports: 32768-65535 onto itself, never a port onto itself."""
 
 _ROUTER: Final = Template("""
-flush ruleset
+table ip natwalk
+delete table ip natwalk
 table ip natwalk {
   chain guard {
     type filter hook prerouting priority mangle; policy accept;

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import asdict
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from natwalk.lab.child import Child
+from natwalk.lab.conditions import Conditions
 from natwalk.lab.errors import LabError
 from natwalk.lab.kinds import port_mask_of, ruleset
 from natwalk.lab.space import Namespace, Space, tool
@@ -18,6 +23,23 @@ _PORT_MASK_STEP: Final = 0x1000
 _BURST: Final = 32  # kilobytes a rate limit lets through at once
 _QUEUE: Final = 50  # milliseconds of queue before a rate limit; what does not fit is lost
 _PORT_MASKS: Final = 0x4000  # masks stay below, so that ports from 32768 up stay there
+
+
+DIRECTIONS: Final = ("both", "out", "in")
+_MEND: Final = """
+table netdev {table}
+delete table netdev {table}
+"""
+_CUT: Final = (
+    _MEND
+    + """
+table netdev {table} {{
+  chain lose {{
+    type filter hook ingress device "{device}" priority 0; policy drop;
+  }}
+}}
+"""
+)
 
 
 class Node(Namespace):
@@ -44,6 +66,42 @@ class Node(Namespace):
     def link_up(self) -> None:
         """Plug the cable in again. Raises LabError."""
         self._set_link("up")
+
+    def cut(self, direction: str = "both") -> None:
+        """Lose all that crosses its cable: ``out`` what it sends, ``in`` what it is sent, or ``both``.
+
+        Both ends stay up: nobody is told. Raises LabError, ValueError for another direction.
+        """
+        if direction not in DIRECTIONS:
+            raise ValueError(f"{direction!r} is none of {', '.join(DIRECTIONS)}")
+        plug = self.plug
+        if direction in ("both", "out"):
+            plug.gateway.nft(_CUT.format(table=f"cut-{plug.port}", device=plug.port))
+        if direction in ("both", "in"):
+            self.nft(_CUT.format(table=f"cut-{plug.interface}", device=plug.interface))
+
+    def mend(self) -> None:
+        """Undo what :meth:`cut` did. Raises LabError."""
+        plug = self.plug
+        plug.gateway.nft(_MEND.format(table=f"cut-{plug.port}"))
+        self.nft(_MEND.format(table=f"cut-{plug.interface}"))
+
+    def capture(self, path: Path) -> Capture:
+        """Write all that crosses its cable to the pcap file ``path`` until the capture is closed.
+
+        Raises LabError when it cannot.
+        """
+        plug = self.plug
+        return Capture(plug.gateway, plug.port, path)
+
+    def condition(self, out: Conditions, into: Conditions | None = None) -> None:
+        """Change the conditions on its cable: what it sends, and what it is sent (the same if None).
+
+        Raises LabError when its cable has none: that is for whoever attached it to say.
+        """
+        if self.plug.cable is None:
+            raise LabError(f"the cable of {self.name} is the kernel's: it was attached without conditions")
+        self.plug.cable.ask({"out": asdict(out), "in": asdict(into or out)})
 
     def limit_rate(self, bytes_per_second: int) -> None:
         """Make its cable that slow in each direction, with a drop-tail queue of 50 ms. Raises LabError."""
@@ -81,6 +139,35 @@ class Plug(NamedTuple):
     gateway: Namespace
     port: str
     interface: str
+    cable: Child | None = None
+    """The process that is the cable, when it is one in user space."""
+
+
+class Capture:
+    """A program that writes a pcap file, until :meth:`close` or the end of the lab."""
+
+    def __init__(self, node: Namespace, interface: str, path: Path) -> None:
+        script = str(Path(__file__).with_name("capture.py"))
+        self.path = path
+        self._process = node.popen(
+            [sys.executable, "-I", "-S", script, interface, str(path.absolute())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        node.on_close(self.close)
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"ready\n":
+            self.close()
+            raise LabError(f"nothing can be captured at {interface} of {node.name}")
+
+    def close(self) -> None:
+        """End the file, with all that has crossed so far in it. Safe to call twice."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        process.wait(10.0)
+        process.stdout.close()
 
 
 class Gateway(Node):
@@ -152,42 +239,59 @@ class Network:
             f"link set {bridge} mtu {mtu} up",
         )
 
-    def attach(self, node: Node, interface: str, *numbers: int) -> None:
-        """Run a cable from ``node`` to this network, with these host numbers and default routes."""
-        plug = self.cable(node, interface)
+    def attach(self, node: Node, interface: str, *numbers: int, conditions: Conditions | None = None) -> None:
+        """Run a cable from ``node`` to this network, with these host numbers and default routes.
+
+        With ``conditions`` the cable is one in user space that keeps them in both directions.
+        """
+        plug = self.cable(node, interface, conditions)
         node.ip(
             *(
                 f"address add {address} dev {interface}"
-                for number in numbers
-                for address in self._own(number)
+                for place, number in enumerate(numbers)
+                for address in self._own(number, second=place > 0)
             ),
             f"link set {interface} up",
             f"route add default via {host_in(self.subnet, 1)}",
         )
         if self.subnet6 is not None:
-            node.ip(f"-6 route add default via {self.subnet6[1]}")
+            node.ip6(f"route add default via {self.subnet6[1]}")
         address6 = "" if self.subnet6 is None else str(self.subnet6[numbers[0]])
         node.plugged(plug, host_in(self.subnet, numbers[0]), address6)
 
-    def cable(self, node: Node, interface: str) -> Plug:
+    def cable(self, node: Node, interface: str, conditions: Conditions | None = None) -> Plug:
         """A cable from ``node`` to this network and nothing else: no address, the node's end down."""
         port = f"{self.bridge}-{self._next_port}"
         mtu = self.mtu
         self._next_port += 1
-        self.gateway.ip(
-            f"link add {port} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {node.pid}",
-            f"link set {port} master {self.bridge} up",
-        )
-        return Plug(self.gateway, port, interface)
+        cable = None
+        if conditions is None:
+            ends = f"{port} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {node.pid}"
+            self.gateway.ip(f"link add {ends}")
+        else:
+            from natwalk.lab.child import Child
+
+            both = asdict(conditions)
+            plan = {"near": interface, "far": port, "out": both, "in": both}
+            cable = Child(node, "natwalk.lab.cable", plan, str(self.gateway.pid))
+            node.ip(f"link set {interface} mtu {mtu}")
+            self.gateway.ip(f"link set {port} mtu {mtu}")
+        self.gateway.ip(f"link set {port} master {self.bridge} up")
+        return Plug(self.gateway, port, interface, cable)
 
     def detach(self, node: Node) -> None:
         """Take the cable of ``node`` away, and with it the node's addresses and routes. Raises LabError."""
-        self.gateway.ip(f"link del {node.plug.port}")
+        plug = node.plug
+        if plug.cable is None:
+            self.gateway.ip(f"link del {plug.port}")
+        else:
+            plug.cable.close()
         node.unplugged()
 
-    def _own(self, number: int) -> list[str]:
-        """The addresses of host ``number`` with their prefix lengths."""
+    def _own(self, number: int, *, second: bool = False) -> list[str]:
+        """The addresses of host ``number`` with their prefix lengths; ``second`` ones do not send unasked."""
         addresses = [f"{host_in(self.subnet, number)}/{self.subnet.prefixlen}"]
         if self.subnet6 is not None:
-            addresses.append(f"{self.subnet6[number]}/{self.subnet6.prefixlen} nodad")
+            preference = " preferred_lft 0" if second else ""
+            addresses.append(f"{self.subnet6[number]}/{self.subnet6.prefixlen} nodad{preference}")
         return addresses

@@ -92,6 +92,10 @@ class Namespace:
         """Run ``ip`` commands, one a line, without the leading ``ip``. Raises LabError."""
         self.run([tool("ip"), "-batch", "-"], text="\n".join(lines) + "\n")
 
+    def ip6(self, *lines: str) -> None:
+        """Run ``ip -6`` commands, one a line, without the leading ``ip -6``. Raises LabError."""
+        self.run([tool("ip"), "-6", "-batch", "-"], text="\n".join(lines) + "\n")
+
     def nft(self, ruleset: str) -> None:
         """Load an nftables ruleset as one transaction. Raises LabError."""
         self.run([tool("nft"), "-f", "-"], text=ruleset)
