@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 import pytest
 
@@ -19,16 +19,19 @@ from natwalk.nat import (
     Allocation,
     EarlyProbe,
     Filtering,
+    Hairpin,
     KindSpec,
     Mapping,
     NatConfig,
     Outcome,
     Passage,
     expected,
+    kind_spec,
 )
 from natwalk.sim import sequence
+from natwalk.sim.expectation import FIREWALLS, SIDES, behind_one_carrier, outcome
 from natwalk.sim.ice import IceMeeting, IceResult
-from natwalk.sim.internet import Internet, two_peers
+from natwalk.sim.internet import Attachment, Internet, Kind, two_peers
 
 APDM, EIM = Mapping.ADDRESS_AND_PORT_DEPENDENT, Mapping.ENDPOINT_INDEPENDENT
 BEHAVIOURS = list(product(Mapping, Filtering))
@@ -39,13 +42,66 @@ def report(internet: Internet, result: IceResult, what: str) -> str:
     return f"{what}: {result}, seed {internet.network.seed}\n{sequence(internet.network.trace)}"
 
 
-def meet(
-    kind_a: str | KindSpec, kind_b: str | KindSpec, seed: int, outcome: Outcome, **options: bool
-) -> IceResult:
-    internet = two_peers(kind_a, kind_b, seed=seed, **options)
+def meet(kind_a: Kind, kind_b: Kind, seed: int, wanted: Outcome, *, same_lan: bool = False) -> IceResult:
+    internet = two_peers(kind_a, kind_b, seed=seed, same_lan=same_lan)
     result = IceMeeting(internet).run()
-    assert result.outcome is outcome, report(internet, result, f"{kind_a} x {kind_b}")
+    assert result.outcome is wanted, report(internet, result, f"{kind_a} x {kind_b}")
     return result
+
+
+def meet_each(a: str, version: int) -> None:
+    """The side ``a`` with itself and every side after it in the table, over one IP version."""
+    names = list(SIDES)
+    for number, b in enumerate(names[names.index(a) :]):
+        left, right = (
+            Attachment(ipv4=SIDES[name]) if version == 4 else Attachment(ipv6=SIDES[name]) for name in (a, b)
+        )
+        meet(left, right, number, outcome(left, right))
+
+
+@pytest.mark.parametrize("side", list(SIDES))
+def test_every_side_of_the_matrix_meets_every_other(side: str) -> None:
+    """Mapping, filtering, allocation and layers of both sides; who controls makes no difference."""
+    meet_each(side, 4)
+
+
+@pytest.mark.parametrize("side", list(SIDES))
+def test_the_matrix_is_the_same_for_nats_of_ipv6(side: str) -> None:
+    meet_each(side, 6)
+
+
+@pytest.mark.parametrize(("a", "b"), list(combinations_with_replacement(FIREWALLS, 2)))
+def test_ipv6_behind_firewalls(a: str, b: str) -> None:
+    left, right = Attachment(ipv6=FIREWALLS[a]), Attachment(ipv6=FIREWALLS[b])
+    meet(left, right, 1, outcome(left, right))
+
+
+DUAL = [
+    Attachment(ipv4=kind, ipv6=firewall)
+    for kind in ("port-restricted", "symmetric", "cgnat", "udp-blocked", None)
+    for firewall in ("home-ipv6", FIREWALLS["udp-blocked"], None)
+    if kind or firewall
+]
+
+
+@pytest.mark.parametrize(("a", "b"), list(combinations_with_replacement(DUAL, 2)), ids=str)
+def test_with_both_ip_versions_the_better_one_counts(a: Attachment, b: Attachment) -> None:
+    meet(a, b, 1, outcome(a, b))
+
+
+HOMES = ("none", "full-cone", "address-restricted", "port-restricted", "symmetric", "cgnat")
+
+
+@pytest.mark.parametrize("hairpin", list(Hairpin))
+@pytest.mark.parametrize("filtering", [Filtering.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_AND_PORT_DEPENDENT])
+@pytest.mark.parametrize(("a", "b"), list(combinations_with_replacement(HOMES, 2)))
+def test_two_homes_behind_one_carrier(a: str, b: str, filtering: Filtering, hairpin: Hairpin) -> None:
+    """The same NAT outside, where neither knows the other's address at the carrier."""
+    carrier = NatConfig(filtering=filtering, allocation=Allocation.RANDOM, hairpin=hairpin)
+    internet = two_peers(a, b, seed=1, carrier=carrier)
+    result = IceMeeting(internet).run()
+    wanted = behind_one_carrier(kind_spec(a), kind_spec(b), carrier)
+    assert result.outcome is wanted, report(internet, result, f"{a} x {b} behind {carrier}")
 
 
 @pytest.mark.parametrize(("kind_a", "kind_b"), list(product(KINDS, KINDS)))

@@ -5,13 +5,13 @@ import pytest
 from natwalk.core import Address
 from natwalk.nat import KINDS
 from natwalk.sim import START, LinkConfig
-from natwalk.sim.internet import SERVER, SERVER_ALTERNATE, two_peers
+from natwalk.sim.internet import SERVER, SERVER_ALTERNATE, SERVER_IPV6, Attachment, two_peers
 from sim.support import Mailbag
 
 
 def test_addresses_are_where_they_are_promised() -> None:
     internet = two_peers("port-restricted", "cgnat", seed=1)
-    assert internet.server.addresses == (SERVER, SERVER_ALTERNATE)
+    assert internet.server.addresses == (SERVER, SERVER_ALTERNATE, SERVER_IPV6)
     assert internet.server_address() == Address("203.0.113.10", 3478)
     assert internet.a.host.address.startswith("192.168.")
     assert internet.b.host.address.startswith("10.")
@@ -70,3 +70,24 @@ def test_channels_pass_every_nat() -> None:
         channel.a.on_made = lambda channel=channel: channel.a.send(channel.name)
     internet.network.run()
     assert heard == ["a~server", "b~server"]
+
+
+def test_both_ip_versions_of_a_home_share_its_line() -> None:
+    both = Attachment(ipv4="port-restricted", ipv6="home-ipv6")
+    internet = two_peers(both, "none", seed=1)
+    a, server = internet.a, internet.server
+    assert a.host.addresses == ("192.168.1.10", "2001:db8:a::10")
+    assert (a.public, a.public6) == ("198.51.100.1", "2001:db8:a::10")
+    assert [router.name for router in (*a.routers, *a.routers6)] == ["nat-a", "firewall6-a"]
+    seen: list[str] = []
+    for local, remote in zip(a.host.addresses, (SERVER, SERVER_IPV6), strict=True):
+        server.bind(lambda data, source: seen.append(source.host), 7, remote)
+        a.host.bind(lambda data, source: None, 5000, local).send(b"x", Address(remote, 7))
+    internet.network.run()
+    assert seen == [a.public, a.public6]
+    assert internet.network.links["a-core"].outward.sent == 2
+
+
+def test_a_peer_has_at_least_one_ip_version() -> None:
+    with pytest.raises(ValueError, match="IPv4 and IPv6"):
+        Attachment()

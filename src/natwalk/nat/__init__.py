@@ -51,7 +51,17 @@ from natwalk.nat.packet import (
     icmp_error,
     reset_to,
 )
-from natwalk.nat.passage import PASSAGES, TODAY, Abilities, Outcome, Passage, expected, passage, row
+from natwalk.nat.passage import (
+    PASSAGES,
+    ROWS,
+    TODAY,
+    Abilities,
+    Outcome,
+    Passage,
+    expected,
+    passage,
+    row,
+)
 from natwalk.nat.presets import PRESETS, preset
 
 __all__ = [
@@ -62,6 +72,7 @@ __all__ = [
     "PASSAGES",
     "PRESETS",
     "PSH",
+    "ROWS",
     "RST",
     "SYN",
     "TODAY",

@@ -26,6 +26,9 @@ from natwalk.nat.dimensions import Allocation, Filtering, Mapping
 from natwalk.nat.kinds import KINDS, KindSpec
 from natwalk.nat.presets import preset
 
+SMALL_BLOCK: Final = 4096
+"""Ports of one subscriber that can still be guessed when both sides have so few: 122 probes for 98 %."""
+
 
 class Passage(Enum):
     """How two peers can reach each other over UDP and IPv4, without port mapping protocols."""
@@ -62,20 +65,28 @@ _ORDER: Final = (
     "address-restricted",
     "port-restricted",
     "cgnat",
+    "symmetric-regular",
+    "symmetric-block",
     "symmetric",
     "udp-blocked",
 )
 _LETTERS: Final = """
-D D D D D D R
-  D D D D D R
-    D D D D R
-      D D B R
-        D B R
-          R R
-            R
+D D D D D D D D R
+  D D D D D D D R
+    D D D D D D R
+      D D B B B R
+        D B B B R
+          B B R R
+            B R R
+              R R
+                R
 """
 """Upper triangle, rows and columns in the order above. The harder layer rules a carrier NAT in front of a
-home router, here both with endpoint-independent mapping; symmetric stands for random ports."""
+home router, here both with endpoint-independent mapping. Symmetric stands for random ports out of all; the
+two before it for ports one after another, and for random ones inside a subscriber's block."""
+
+ROWS: Final = _ORDER
+"""What :func:`row` may say: the kinds, and the two sorts of symmetric NAT whose ports can be guessed."""
 
 PASSAGES: Final[collections.abc.Mapping[tuple[str, str], Passage]] = MappingProxyType(
     {
@@ -90,10 +101,12 @@ PASSAGES: Final[collections.abc.Mapping[tuple[str, str], Passage]] = MappingProx
 _BY_FILTER: Final = ("full-cone", "address-restricted", "port-restricted")
 """Rows of endpoint-independent mapping, from the easiest filter to the hardest."""
 _FILTERS: Final = tuple(Filtering)
+_SYMMETRIC: Final = ("symmetric-regular", "symmetric-block", "symmetric")
+"""Rows of mapping that depends on the destination, from the easiest ports to guess to the hardest."""
 
 
 def row(what: str | KindSpec) -> str:
-    """The kind of :data:`~natwalk.nat.KINDS` that a preset behaves like: its hardest layer rules.
+    """Which of :data:`ROWS` a preset behaves like, mostly a kind: its hardest layer rules.
 
     A port that is kept towards everybody does not depend on the destination, as long as no two hosts want it.
     Raises ValueError for a name no table knows.
@@ -104,6 +117,7 @@ def row(what: str | KindSpec) -> str:
     if not all(map(_lets_udp_pass, spec.layers)):
         return "udp-blocked"
     hardest = -1
+    symmetric = -1
     for layer in spec.layers:
         flow: FlowConfig | None = None
         match layer:
@@ -116,9 +130,11 @@ def row(what: str | KindSpec) -> str:
             case BasicNatConfig():
                 pass
         if isinstance(flow, NatConfig) and _moves(flow):
-            return "symmetric"
+            symmetric = max(symmetric, _SYMMETRIC.index(_sort(flow)))
         if flow is not None:
             hardest = max(hardest, _FILTERS.index(flow.filtering))
+    if symmetric >= 0:
+        return _SYMMETRIC[symmetric]
     return "none" if hardest < 0 else _BY_FILTER[hardest]
 
 
@@ -127,6 +143,17 @@ def _moves(config: NatConfig) -> bool:
     if config.mapping is Mapping.ENDPOINT_INDEPENDENT or config.allocation is Allocation.OVERLOAD:
         return False
     return not (config.share_ports and config.allocation is Allocation.PRESERVE)
+
+
+def _sort(config: NatConfig) -> str:
+    """Whose ports move: how they do."""
+    match config.allocation:
+        case Allocation.SEQUENTIAL:
+            return "symmetric-regular"
+        case Allocation.BLOCK if config.block_size * config.blocks_per_subscriber <= SMALL_BLOCK:
+            return "symmetric-block"
+        case _:
+            return "symmetric"
 
 
 def _lets_udp_pass(layer: LayerConfig) -> bool:

@@ -27,12 +27,13 @@ from natwalk.nat import Outcome
 from natwalk.sim.channel import ChannelEnd
 from natwalk.sim.clock import SimulationError
 from natwalk.sim.driver import Driver, attach
-from natwalk.sim.internet import SERVER, Internet, Site
+from natwalk.sim.internet import SERVER, SERVER_IPV6, Internet, Site
 from natwalk.sim.turn import attach_turn_server
 from natwalk.turn import PeerPolicy, TurnConfig, TurnServer, TurnServerEvent
 
 LISTENER = Address(SERVER, 3478)
-PUBLIC_RANGES = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
+LISTENER_IPV6 = Address(SERVER_IPV6, 3478)
+PUBLIC_RANGES = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 SIGNALLING_DELAY = 0.040
 PORT = 40000
 USER, PASSWORD = "peer", "simulated"
@@ -120,8 +121,8 @@ class IceMeeting:
         self.server = serve(internet)
         config = replace(
             config or IceConfig(),
-            stun_servers=(LISTENER,),
-            turn_servers=(TurnServerAddress(LISTENER, USER, PASSWORD),) if relay else (),
+            stun_servers=(LISTENER, LISTENER_IPV6),
+            turn_servers=relays() if relay else (),
         )
         network = internet.network
         self.channel = network.channel(internet.a.host, internet.b.host, SIGNALLING_DELAY)
@@ -193,16 +194,23 @@ class IceMeeting:
             peer.driver.close()
 
 
+def relays() -> tuple[TurnServerAddress, ...]:
+    """The relay of :func:`serve` over both IP versions."""
+    return tuple(TurnServerAddress(at, USER, PASSWORD) for at in (LISTENER, LISTENER_IPV6))
+
+
 def serve(internet: Internet, *listeners: Address) -> Driver[TurnServerEvent]:
     """Run STUN and TURN on the public host of ``internet``, open to its documentation addresses.
 
-    It listens at ``listeners``, by default at LISTENER alone.
+    It listens at ``listeners``, by default at its first address of each IP version.
     """
     config = TurnConfig(
         users={USER: PASSWORD},
-        relay_addresses=(SERVER,),
+        relay_addresses=(SERVER, SERVER_IPV6),
         policy=PeerPolicy(allow=PUBLIC_RANGES),
         nonce_secret=internet.server.random_bytes(32),
     )
     server = TurnServer(config, random_bytes=internet.server.random_bytes)
-    return attach_turn_server(internet.network, server, internet.server, listeners or (LISTENER,))
+    return attach_turn_server(
+        internet.network, server, internet.server, listeners or (LISTENER, LISTENER_IPV6)
+    )

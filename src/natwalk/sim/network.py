@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from random import Random
+from typing import Protocol
 
 from natwalk.core import LocalProtocolError
-from natwalk.nat import LayerConfig, Middlebox, make_box
+from natwalk.nat import LayerConfig, Middlebox, Packet, make_box
 from natwalk.sim.channel import Channel
 from natwalk.sim.clock import Alarm, Clock
 from natwalk.sim.host import Host
 from natwalk.sim.link import Link, LinkConfig, Pipe
 from natwalk.sim.router import Router
 from natwalk.sim.trace import Happening, Trace
+
+
+class Node(Protocol):
+    """What a link can lead to from inside: a host, a router, or where several of them share a line."""
+
+    name: str
+
+    def plug(self, address: str, uplink: Pipe) -> None:
+        """Take ``uplink`` as the way out for ``address``."""
+
+    def receive(self, packet: Packet, serial: int) -> None:
+        """Take a packet from outside."""
 
 
 class Network:
@@ -59,7 +72,7 @@ class Network:
 
     def connect(
         self,
-        inner: Host | Router,
+        inner: Node,
         outer: Router,
         *addresses: str,
         config: LinkConfig | None = None,

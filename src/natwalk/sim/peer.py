@@ -12,7 +12,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from natwalk.core import Address
-from natwalk.ice import IceConfig, TurnServerAddress
+from natwalk.ice import IceConfig
 from natwalk.path import PathInfo, SocketsReleased, SocketsWanted
 from natwalk.peer import (
     CodeReady,
@@ -29,7 +29,7 @@ from natwalk.rendezvous import Code, RendezvousLimits, RendezvousServer
 from natwalk.secure import Identity, StreamData
 from natwalk.sim.channel import Channel
 from natwalk.sim.driver import Driver
-from natwalk.sim.ice import LISTENER, PASSWORD, USER, serve
+from natwalk.sim.ice import LISTENER, LISTENER_IPV6, relays, serve
 from natwalk.sim.internet import Internet, Site
 from natwalk.sim.rendezvous import RendezvousHub
 
@@ -148,11 +148,11 @@ class PeerMeeting:
     ) -> None:
         self.internet = internet
         self.network = internet.network
-        self.server = serve(internet, LISTENER, ALTERNATE)
+        self.server = serve(internet, LISTENER, ALTERNATE, LISTENER_IPV6)
         self.ice = replace(
             ice or IceConfig(ta=0.02, patience=20.0, early_failure=20.0),
-            stun_servers=(LISTENER, ALTERNATE),
-            turn_servers=(TurnServerAddress(LISTENER, USER, PASSWORD),) if relay else (),
+            stun_servers=(LISTENER, ALTERNATE, LISTENER_IPV6),
+            turn_servers=relays() if relay else (),
         )
         rendezvous = RendezvousServer(limits or RendezvousLimits(), random_bytes=internet.server.random_bytes)
         self.hub = RendezvousHub(self.network, rendezvous)
