@@ -16,6 +16,7 @@ from natwalk.turn import (
     AllocationCreated,
     AllocationEnded,
     FlowAdded,
+    FlowRemoved,
     PeerPolicy,
     TurnConfig,
     TurnServerEvent,
@@ -266,6 +267,45 @@ async def test_wildcard_listener_refuses_this_machines_addresses() -> None:
             allocation.bind_channel(server)
             await until(lambda: bool(allocation.denials))
             assert allocation.denials[server.ip].code == 403
+
+
+async def test_addresses_of_interfaces_are_read_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 8: half a minute after an address appeared the server is no peer there, nor stays one."""
+    hosts = ["127.0.0.1"]
+    events: list[TurnServerEvent] = []
+
+    def interface_hosts(version: int) -> list[str]:
+        return list(hosts) if version == 4 else []
+
+    def flows(kind: type[FlowAdded | FlowRemoved]) -> list[Address]:
+        return [event.peer for event in events if isinstance(event, kind)]
+
+    async with TurnServerDriver(
+        make_config(), on_event=events.append, interface_hosts=interface_hosts
+    ) as driver:
+        wildcard = driver.add_listener(Address("0.0.0.0", 0))
+        driver.add_own_port(8478)
+        server, later = (Address(host, wildcard.port) for host in ("127.0.0.1", "127.0.0.3"))
+        loop = asyncio.get_running_loop()
+        real = loop.time
+        async with await TurnAllocation.allocate(server, "alice", "correct horse") as allocation:
+            peers = [later, later.with_port(8478)]
+            for peer in peers:
+                allocation.bind_channel(peer)
+            await until(lambda: flows(FlowAdded) == peers)
+            hosts.append(later.host)
+            monkeypatch.setattr(loop, "time", lambda: real() + 25)
+            allocation.bind_channel(later.with_port(9))
+            await until(lambda: len(flows(FlowAdded)) == 3)
+            assert flows(FlowRemoved) == []
+            monkeypatch.setattr(loop, "time", lambda: real() + 31)
+            await until(lambda: flows(FlowRemoved) == peers)
+            async with await TurnAllocation.allocate(server, "alice", "correct horse") as other:
+                other.bind_channel(later)
+                await until(lambda: later.ip in other.denials)
+            hosts.remove(later.host)
+            monkeypatch.setattr(loop, "time", lambda: real() + 62)
+            await until(lambda: driver.core._guard.check(later) is None)
 
 
 async def test_closed_peer_port_and_garbage_do_not_disturb(server: Server) -> None:

@@ -50,7 +50,8 @@ class TurnServerDriver:
     """A :class:`~natwalk.turn.TurnServer` with its listeners, relay sockets and clock.
 
     ``core`` is the server; ``listeners`` are the UDP addresses it serves, with real ports; ``drops`` counts
-    what was not sent and which connections were refused. An async context manager that closes on exit.
+    what was not sent and which connections were refused. ``interface_hosts`` says which addresses of IP
+    version 4 or 6 this machine has now. An async context manager that closes on exit.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class TurnServerDriver:
         *,
         on_event: Callable[[TurnServerEvent], None] | None = None,
         limits: ClientLimits | None = None,
+        interface_hosts: Callable[[int], list[str]] | None = None,
     ) -> None:
         self.core = TurnServer(config, random_bytes=secrets.token_bytes)
         self.drops = Drops()
@@ -69,6 +71,7 @@ class TurnServerDriver:
         self._listeners: list[Address] = []
         self._wildcards: list[Address] = []
         self._own_ports: list[int] = []
+        self._interface_hosts = interface_hosts or _interface_hosts
         self._limits = limits = limits or ClientLimits()
         self._dtls: DtlsServer | None = None
         self._streams = StreamServer(self, limits, self.drops)
@@ -171,11 +174,11 @@ class TurnServerDriver:
         if self._interfaces_timer is not None:
             self._interfaces_timer.cancel()
         self._interfaces_timer = self._loop.call_later(_INTERFACES_EVERY, self.refresh_interfaces)
-        own = [
-            Address(host, local.port) for local in self._wildcards for host in _interface_hosts(local.version)
-        ]
-        hosts = [host for version in (4, 6) for host in _interface_hosts(version)] if self._own_ports else []
-        own += [Address(host, port) for host in hosts for port in self._own_ports]
+        own: list[Address] = []
+        for version in (4, 6) if self._own_ports or self._wildcards else ():
+            ports = [local.port for local in self._wildcards if local.version == version]
+            hosts = self._interface_hosts(version)
+            own += [Address(host, port) for host in hosts for port in (*ports, *self._own_ports)]
         try:
             self.core.set_own_endpoints(own)
         except ValueError:
