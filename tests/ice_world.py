@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
-from natwalk.core import Address, Path
+from natwalk.core import Address, IPAddress, Path
 from natwalk.ice import (
     Candidate,
     CandidateGathered,
@@ -16,8 +17,11 @@ from natwalk.ice import (
     IceAgent,
     IceConfig,
     IceEvent,
+    NamePublished,
+    NameWanted,
     PairInfo,
     TurnServerAddress,
+    read_candidate,
 )
 from natwalk.sim import Driver, LinkConfig, attach
 from natwalk.sim.internet import SERVER, SERVER_ALTERNATE, Internet, Site, two_peers
@@ -100,12 +104,20 @@ class Peer:
         match event:
             case CandidateGathered(candidate):
                 self.signalled.append(candidate)
-                copy = Candidate.from_sdp(candidate.to_sdp())
+                copy = read_candidate(candidate.to_sdp())
                 self.world.signal(self.other, self.other.agent.add_remote_candidate, copy)
+            case NamePublished(name, ip):
+                self.world.names[name] = ip
+            case NameWanted(name):
+                self.world.network.after(0.02, partial(self._resolve, name))
             case GatheringFinished():
                 self.world.signal(self.other, self.other.agent.end_of_remote_candidates)
             case _:
                 pass
+
+    def _resolve(self, name: str) -> None:
+        """Whoever publishes a name is heard by everybody, as on one local network."""
+        self.driver.do(self.agent.name_resolved, name, self.world.names.get(name))
 
 
 class World:
@@ -129,6 +141,7 @@ class World:
         self.began = self.network.now
         self.signal_delay = signal_delay
         self.signalling = True
+        self.names: dict[str, IPAddress] = {}
         server = self.internet.server
         turn = TurnConfig(
             users={"user": "secret"},

@@ -1,6 +1,6 @@
-"""Every fault and attack that STUN and TURN have to survive has a test, or a reason why not.
+"""Every fault and attack that STUN, TURN and ICE have to survive has a test, or a reason why not.
 
-``tests/data/faults.json`` lists the cases by number, groups A to D: "test", or the reason why a case is left
+``tests/data/faults.json`` lists the cases by number, groups A to E: "test", or the reason why a case is left
 out. A test names its cases in its docstring, as in "FAULTS 26: …" or "FAULTS 39, 40 and 45: …".
 """
 
@@ -23,6 +23,7 @@ NUMBERS = [
     *(20, *range(23, 39)),  # B: parsing and integrity
     *(*range(39, 43), 45, *range(47, 55)),  # C: before authentication
     *(55, *range(58, 61), *range(62, 68)),  # D: life of allocations, quota, resources
+    *(*range(69, 73), 75, 76, *range(78, 89)),  # E: ICE
 ]
 
 _ONE = r"(?:[A-K]\s+)?\d+"
@@ -52,7 +53,7 @@ def covered() -> set[int]:
     }
 
 
-def test_every_case_of_the_four_groups_is_listed_in_order() -> None:
+def test_every_case_of_the_five_groups_is_listed_in_order() -> None:
     assert list(CASES) == [str(number) for number in NUMBERS]
 
 

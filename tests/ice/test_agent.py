@@ -12,6 +12,7 @@ from conformance import CoreConformance, drain
 from ice_world import TURN
 from natwalk.core import Address, LocalProtocolError, Path
 from natwalk.ice import (
+    AddressFilter,
     Candidate,
     CandidateGathered,
     CandidateType,
@@ -752,3 +753,14 @@ def test_data_held_for_one_pair_stays_held_when_another_is_validated() -> None:
     assert received(agent) == [b"second"]
     peer.send(build_success(by_source[REMOTE], LOCAL, short_term_key(THEIRS.pwd)))
     assert received(agent) == [b"first"]
+
+
+def test_a_check_from_a_filtered_address_is_not_answered() -> None:
+    """FAULTS 69: however well it is signed."""
+    agent = make(IceConfig(remote_filter=AddressFilter(deny=("198.51.100.0/24",))))
+    peer = Peer(agent)
+    peer.sent()
+    peer.send(peer.check())
+    assert peer.sent() == []
+    assert agent.pairs == ()
+    assert agent.drops.last == "a check refused: its network is filtered"

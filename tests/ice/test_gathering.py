@@ -12,6 +12,7 @@ from conformance import drain
 from ice_world import LISTENER, STUN_ONLY, TURN, WITH_RELAY, World, but
 from natwalk.core import Address, Path
 from natwalk.ice import (
+    AddressFilter,
     CandidateGathered,
     CandidateType,
     GatheringFinished,
@@ -319,3 +320,25 @@ def test_questions_under_way_are_bounded() -> None:
     bench.add(*(LOCAL.with_port(40_000 + number) for number in range(32)))
     bench.run(5.4)
     assert bench.agent.drops.counts["too many Binding requests under way"] > 0
+
+
+def test_addresses_of_ours_that_are_filtered_are_reported_and_left_alone() -> None:
+    """No candidate, no question to a server from there."""
+    bench = Bench(
+        IceConfig(
+            stun_servers=(STUN, STUN6),
+            local_filter=AddressFilter(
+                deny=("10.9.0.0/16",), versions=frozenset({4}), ports=(40_000, 40_009)
+            ),
+        )
+    )
+    bench.add(LOCAL, Address("10.9.0.1", 40000), Address("2001:db8::1", 40000), LOCAL.with_port(41_000))
+    bench.end()
+    bench.run(1)
+    problems = [event.reason for event in bench.events if isinstance(event, GatheringProblem)]
+    assert problems == [
+        "10.9.0.1 is not used: its network is filtered",
+        "2001:db8::1 is not used: its IP version is filtered",
+        "10.0.0.5 is not used: its port is filtered",
+    ]
+    assert {path.local for _, path, _ in bench.sent} == {LOCAL}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from natwalk.core import Address, Drops
-from natwalk.ice import Candidate, CandidateType, IceConfig, TransportPolicy
+from natwalk.ice import AddressFilter, Candidate, CandidateType, IceConfig, TransportPolicy
 from natwalk.ice.remote_filter import SERVICE_PORTS, RemoteCandidates, normal, pairable, refusal
 
 
@@ -148,6 +148,21 @@ def test_a_discovered_candidate_takes_on_its_signalled_type() -> None:
     assert known.priority == 100
     assert remotes.get(address) == known
     assert remotes.discovered(Address("192.0.2.1", 5001), 5, "p2") is not None
+
+
+def test_a_filter_of_the_application_s_holds_for_signalled_and_discovered_addresses() -> None:
+    """FAULTS 69: networks, IP versions and ports, whoever names the address."""
+    chosen = AddressFilter(deny=("198.51.100.0/24",), versions=frozenset({4}), ports=(1024, 60_000))
+    remotes, drops = table(IceConfig(remote_filter=chosen))
+    for address in ("198.51.100.9:5000", "[2001:db8::9]:5000", "192.0.2.9:443", "192.0.2.9:60001"):
+        assert remotes.signalled(candidate(address)) is None
+        assert remotes.discovered(Address.parse(address), 5, "p1") is None
+    assert drops.counts == {
+        "remote candidate: its network is filtered": 2,
+        "remote candidate: its IP version is filtered": 2,
+        "remote candidate: its port is filtered": 4,
+    }
+    assert remotes.signalled(candidate("192.0.2.9:5000")) is not None
 
 
 def test_other_components_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,7 +11,8 @@ from types import TracebackType
 from typing import Any, Final
 
 from natwalk.aio.interfaces import local_addresses
-from natwalk.aio.udp import UdpSocket
+from natwalk.aio.mdns import MdnsSocket
+from natwalk.aio.udp import OnDatagrams, UdpSocket
 from natwalk.core import Address, IPAddress, LocalProtocolError, NatError, Path
 from natwalk.ice import (
     Candidate,
@@ -21,6 +23,9 @@ from natwalk.ice import (
     IceEvent,
     IceFailed,
     IceParameters,
+    NamedCandidate,
+    NamePublished,
+    NameWanted,
     PairInfo,
     PairSelected,
 )
@@ -39,7 +44,9 @@ class Connection:
 
     Candidates and parameters travel to the peer by whatever the application has. ``addresses`` are the
     local IP addresses to use, all of this machine's by default; ``on_event`` sees every event of the
-    agent, data excepted, which is what trickling needs. ``await close()`` when done.
+    agent, data excepted, which is what trickling needs. ``ports`` is the first and the last port a socket
+    may be bound to. Names of candidates are published and looked up by multicast DNS on the networks of the
+    ``addresses``. ``await close()`` when done.
     """
 
     def __init__(
@@ -48,13 +55,18 @@ class Connection:
         *,
         controlling: bool,
         addresses: Iterable[IPAddress] | None = None,
+        ports: tuple[int, int] | None = None,
         on_event: Callable[[IceEvent], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._agent = IceAgent(
             config or IceConfig(), controlling=controlling, random_bytes=secrets.token_bytes
         )
-        self._addresses = addresses
+        if ports is not None and not 1 <= ports[0] <= ports[1] <= 65_535:
+            raise ValueError(f"ports {ports[0]} to {ports[1]} are no range of ports")
+        self._addresses = None if addresses is None else list(addresses)
+        self._ports = ports
+        self._mdns: MdnsSocket | None = None
         self._on_event = on_event
         self._sockets: dict[Address, UdpSocket] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -88,7 +100,8 @@ class Connection:
     async def gather(self) -> tuple[Candidate, ...]:
         """Bind a socket to each local address and return all candidates, when no more are to be expected.
 
-        Addresses that cannot be bound are passed over; raises OSError when none can be.
+        Addresses that cannot be bound are passed over; raises OSError when none can be, or when candidates
+        are to go by names and no network has multicast.
         """
         self._bind(local_addresses() if self._addresses is None else self._addresses)
         self._agent.end_of_local_addresses(self._loop.time())
@@ -101,7 +114,7 @@ class Connection:
         self._agent.set_remote_parameters(parameters, self._loop.time())
         self._flush()
 
-    def add_remote_candidate(self, candidate: Candidate | None) -> None:
+    def add_remote_candidate(self, candidate: Candidate | NamedCandidate | None) -> None:
         """Tell the agent a candidate of the peer's; None says that there are no more."""
         if candidate is None:
             self._agent.end_of_remote_candidates(self._loop.time())
@@ -155,7 +168,7 @@ class Connection:
         for ip in addresses:
             local: list[Address] = []
             try:
-                sock = UdpSocket.bind(Address(str(ip), 0), partial(self._on_datagrams, local))
+                sock = self._bind_one(ip, partial(self._on_datagrams, local))
             except OSError as error:
                 failure = error
                 continue
@@ -165,7 +178,42 @@ class Connection:
         if not self._sockets:
             raise failure or OSError("this machine has no address to gather on")
 
+    def _bind_one(self, ip: IPAddress, on_datagrams: OnDatagrams) -> UdpSocket:
+        """A socket at a port of the range, from a random one on; OSError when every one is taken."""
+        if self._ports is None:
+            return UdpSocket.bind(Address(str(ip), 0), on_datagrams)
+        first, last = self._ports
+        count = last - first + 1
+        start = secrets.randbelow(count)
+        failure = OSError("there is no port to bind")
+        for offset in range(count):
+            try:
+                return UdpSocket.bind(Address(str(ip), first + (start + offset) % count), on_datagrams)
+            except OSError as error:
+                failure = error
+                if error.errno != errno.EADDRINUSE:
+                    break
+        raise failure
+
+    def _names(self) -> MdnsSocket:
+        """The multicast DNS socket, opened when it is first needed; OSError when there can be none."""
+        if self._mdns is None:
+            self._mdns = MdnsSocket((local.ip for local in self._sockets), self._on_resolved)
+        return self._mdns
+
+    def _on_resolved(self, name: str, ip: IPAddress | None) -> None:
+        self._agent.name_resolved(name, ip, self._loop.time())
+        self._flush()
+
+    def _look_up(self, name: str) -> None:
+        try:
+            self._names().look_up(name)
+        except OSError:  # no multicast here: the name stands for nothing
+            self._agent.name_resolved(name, None, self._loop.time())
+
     def _release(self) -> None:
+        if self._mdns is not None:
+            self._mdns.close()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -219,6 +267,10 @@ class Connection:
                 else:
                     self._agent.drops.add("the application does not receive")
                 return
+            case NamePublished(name, ip):
+                self._names().publish(name, ip)
+            case NameWanted(name):
+                self._look_up(name)
             case GatheringFinished() if not self._gathered.done():
                 self._gathered.set_result(None)
             case PairSelected(info) if not self._selected.done():

@@ -11,6 +11,7 @@ from typing import Final
 from natwalk.core import (
     Address,
     Drops,
+    IPAddress,
     LocalProtocolError,
     MalformedMessage,
     Outbox,
@@ -19,18 +20,18 @@ from natwalk.core import (
     Transmit,
     earliest,
 )
-from natwalk.ice.candidate import Candidate
+from natwalk.ice.candidate import Candidate, NamedCandidate
 from natwalk.ice.config import IceConfig
 from natwalk.ice.connectivity import Connectivity, Purpose
 from natwalk.ice.events import IceEvent, IceFailed
 from natwalk.ice.gathering import Gatherer
 from natwalk.ice.lifecycle import Lifecycle
+from natwalk.ice.names import PeerNames
 from natwalk.ice.pacing import Pacer
 from natwalk.ice.pair import CandidatePair, On, PairId, PairInfo, State
 from natwalk.ice.pairing import Pairing
 from natwalk.ice.parameters import IceParameters
 from natwalk.ice.relays import RelayDown, Relayed, RelayRefuses, Relays, RelayUp
-from natwalk.ice.remote_filter import refusal
 from natwalk.ice.session import Session
 from natwalk.stun import Message, MessageClass, Method, decode, is_stun
 
@@ -63,6 +64,7 @@ class IceAgent:
         self._session = session
         self._relays = Relays(session)
         self._gatherer = Gatherer(session, self._relays)
+        self._names = PeerNames(session)
         self._pairing = Pairing(session, self._gatherer.find)
         self._connectivity = Connectivity(session)
         self._life = Lifecycle(session, self._pairing, self._connectivity)
@@ -71,6 +73,7 @@ class IceAgent:
         self._pairs = self._pairing.checklist.pairs
         self._deadline: float | None = None
         self._asked_last = False
+        self._remote_ended = False
         self._stopped = False
         self._closed = False
 
@@ -160,16 +163,30 @@ class IceAgent:
         self._life.start(now)
         self._settle(now)
 
-    def add_remote_candidate(self, candidate: Candidate, now: float) -> None:
-        """Pair a candidate of the peer's; one that is refused is counted in ``drops``, with the reason."""
+    def add_remote_candidate(self, candidate: Candidate | NamedCandidate, now: float) -> None:
+        """Pair a candidate of the peer's; one that is refused is counted in ``drops``, with the reason.
+
+        One that goes by a name is paired when the name is resolved: an event asks for that.
+        """
         self._require_running("add_remote_candidate()")
-        self._life.add_remote(candidate, now)
+        known = self._names.want(candidate, now) if isinstance(candidate, NamedCandidate) else candidate
+        if known is not None:
+            self._life.add_remote(known, now)
+        self._settle(now)
+
+    def name_resolved(self, name: str, ip: IPAddress | None, now: float) -> None:
+        """A name that was wanted stands for ``ip``, one address of however many, or for nothing.
+
+        After the time for it has passed an answer changes nothing, and is counted in ``drops``.
+        """
+        for candidate in self._names.resolved(name, ip):
+            self._life.add_remote(candidate, now)
         self._settle(now)
 
     def end_of_remote_candidates(self, now: float) -> None:
         """The peer has no more candidates (RFC 8838 §14)."""
         self._require_running("end_of_remote_candidates()")
-        self._life.remote_ended = True
+        self._remote_ended = True
         self._settle(now)
 
     def send(self, data: bytes, now: float, pair: PairId | None = None) -> None:
@@ -233,6 +250,7 @@ class IceAgent:
         self._relays.handle_timeout(now)
         if not self._stopped:
             self._gatherer.handle_timeout(now)
+            self._names.handle_timeout(now)
             for outcome in self._connectivity.handle_timeout(now):
                 self._life.outcome(outcome, now)
             self._life.tick(now)
@@ -280,9 +298,7 @@ class IceAgent:
                 self._life.outcome(outcome, now)
 
     def _receive_request(self, message: Message, path: Path, now: float) -> None:
-        reason = refusal(path.remote)
-        if reason is None and not self._pairing.is_local(path.local):
-            reason = "no candidate of ours is there"
+        reason = self._pairing.refusal(path)
         if reason is not None:
             self.drops.add(f"a check refused: {reason}")
             return
@@ -317,6 +333,7 @@ class IceAgent:
         if not self._stopped:
             while (candidate := self._gatherer.take()) is not None:
                 self._pairing.add_local(candidate)
+            self._life.remote_ended = self._remote_ended and not self._names.pending
             self._life.consider(now, gathered=self._gatherer.finished)
             self._follow_selection(now)
             self._pump(now)
@@ -387,6 +404,7 @@ class IceAgent:
     def _stop(self) -> None:
         self._stopped = True
         self._gatherer.close()
+        self._names.close()
         self._connectivity.close()
 
     def _next_deadline(self, now: float) -> float | None:
@@ -397,6 +415,7 @@ class IceAgent:
         return earliest(
             pump,
             self._gatherer.next_timeout(),
+            self._names.next_timeout(),
             self._connectivity.next_timeout(),
             self._life.next_timeout(),
             self._life.over_at(gathered=self._gatherer.finished),

@@ -17,6 +17,7 @@ MAX_PRIORITY: Final = 2**31 - 1
 
 ICE_CHAR: Final = r"[A-Za-z0-9+/]"
 _FOUNDATION: Final = re.compile(ICE_CHAR + r"{1,32}", re.ASCII)
+_LOCAL_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.local", re.ASCII)
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
 
 
@@ -54,7 +55,7 @@ class Candidate:
 
     ``address`` is where to send, ``related`` the address it was derived from (diagnostics only),
     ``base`` the local address it is sent from: ``address`` itself unless given, and always for remote ones.
-    Raises :class:`ValueError` for a foundation, component, priority or transport no RFC allows.
+    Raises :class:`ValueError` for a foundation, component, priority, transport or name that cannot be.
     """
 
     foundation: str
@@ -65,18 +66,15 @@ class Candidate:
     type: CandidateType
     related: Address | None = None
     base: Address = _ITSELF
+    name: str | None = None
+    """The ``.local`` name that stands for ``address`` wherever the candidate is written."""
 
     def __post_init__(self) -> None:
         if self.base is _ITSELF:
             object.__setattr__(self, "base", self.address)
-        if not _FOUNDATION.fullmatch(self.foundation):
-            raise ValueError("a foundation is 1 to 32 letters, digits, + or /")
-        if not 1 <= self.component <= 256:
-            raise ValueError(f"component {self.component} is not between 1 and 256")
-        if not 1 <= self.priority <= MAX_PRIORITY:
-            raise ValueError(f"priority {self.priority} is not between 1 and 2**31 - 1")
-        if self.transport != "udp":
-            raise ValueError("only udp candidates are supported")
+        _require(self.foundation, self.component, self.priority, self.transport)
+        if self.name is not None and not is_local_name(self.name):
+            raise ValueError("a candidate's name is one label under .local")
 
     @staticmethod
     def from_sdp(line: str) -> Candidate:
@@ -84,17 +82,16 @@ class Candidate:
 
         Unknown extension attributes are skipped, names instead of IP addresses are refused.
         """
-        try:
-            return _parse(line)
-        except ValueError as error:
-            raise MalformedMessage(f"candidate line: {error}") from None
+        candidate = read_candidate(line)
+        if isinstance(candidate, NamedCandidate):
+            raise MalformedMessage("candidate line: a name instead of an address")
+        return candidate
 
     def to_sdp(self) -> str:
         """The candidate as a candidate-attribute (RFC 8839 §5.1), without ``a=``."""
-        host, port = self.address
         line = (
             f"candidate:{self.foundation} {self.component} {self.transport} {self.priority}"
-            f" {host} {port} typ {self.type.value}"
+            f" {self.name or self.address.host} {self.address.port} typ {self.type.value}"
         )
         if self.type is CandidateType.HOST:
             return line
@@ -104,6 +101,63 @@ class Candidate:
     def without_related(self) -> Candidate:
         """The same candidate with its related address hidden (RFC 8839 §5.1: ``0.0.0.0`` or ``::``, 9)."""
         return replace(self, related=hidden_address(self.address))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCandidate:
+    """A host candidate of the peer's that hides its IP address behind a ``.local`` name.
+
+    (draft-ietf-mmusic-mdns-ice-candidates, section 3.2.) Raises :class:`ValueError` for what no such
+    candidate can be.
+    """
+
+    foundation: str
+    component: int = 1
+    transport: str = "udp"
+    priority: int
+    name: str
+    port: int
+
+    def __post_init__(self) -> None:
+        _require(self.foundation, self.component, self.priority, self.transport)
+        if not is_local_name(self.name):
+            raise ValueError("a candidate's name is one label under .local")
+        if not 0 <= self.port <= 65_535:
+            raise ValueError(f"port {self.port} is not between 0 and 65535")
+
+    def resolved(self, ip: IPAddress) -> Candidate:
+        """The candidate, once its name is known to stand for ``ip``."""
+        return Candidate(
+            foundation=self.foundation,
+            component=self.component,
+            transport=self.transport,
+            priority=self.priority,
+            address=Address(str(ip), self.port),
+            type=CandidateType.HOST,
+        )
+
+    def to_sdp(self) -> str:
+        """The candidate as a candidate-attribute (RFC 8839 §5.1), without ``a=``."""
+        return (
+            f"candidate:{self.foundation} {self.component} {self.transport} {self.priority}"
+            f" {self.name} {self.port} typ host"
+        )
+
+
+def read_candidate(line: str) -> Candidate | NamedCandidate:
+    """Read ``candidate:…`` (RFC 8839 §5.1, without ``a=``); raise MalformedMessage on anything else.
+
+    A name is read for host candidates under ``.local`` only: no other name is ever looked up.
+    """
+    try:
+        return _parse(line)
+    except ValueError as error:
+        raise MalformedMessage(f"candidate line: {error}") from None
+
+
+def is_local_name(name: str) -> bool:
+    """Whether ``name`` is one label under ``.local``, the only names a candidate may have."""
+    return _LOCAL_NAME.fullmatch(name) is not None
 
 
 def hidden_address(like: Address) -> Address:
@@ -146,7 +200,18 @@ class Foundations:
         return self._names.setdefault(key, str(len(self._names) + 1))
 
 
-def _parse(line: str) -> Candidate:
+def _require(foundation: str, component: int, priority: int, transport: str) -> None:
+    if not _FOUNDATION.fullmatch(foundation):
+        raise ValueError("a foundation is 1 to 32 letters, digits, + or /")
+    if not 1 <= component <= 256:
+        raise ValueError(f"component {component} is not between 1 and 256")
+    if not 1 <= priority <= MAX_PRIORITY:
+        raise ValueError(f"priority {priority} is not between 1 and 2**31 - 1")
+    if transport != "udp":
+        raise ValueError("only udp candidates are supported")
+
+
+def _parse(line: str) -> Candidate | NamedCandidate:
     if len(line) > MAX_SDP_LENGTH:
         raise ValueError(f"longer than {MAX_SDP_LENGTH} characters")
     if not line.startswith("candidate:"):
@@ -160,6 +225,15 @@ def _parse(line: str) -> Candidate:
     for name, value in zip(tokens[8::2], tokens[9::2], strict=True):
         extensions.setdefault(name, value)
     kind = CandidateType(tokens[7])
+    if kind is CandidateType.HOST and tokens[4].lower().endswith(".local"):
+        return NamedCandidate(
+            foundation=tokens[0],
+            component=_number(tokens[1], 3),
+            transport=tokens[2].lower(),
+            priority=_number(tokens[3], 10),
+            name=tokens[4].lower(),
+            port=_number(tokens[5], 5),
+        )
     return Candidate(
         foundation=tokens[0],
         component=_number(tokens[1], 3),

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from natwalk.core import Address
+from natwalk.ice.address_filter import ANY_ADDRESS, AddressFilter
 
 MIN_TA: Final = 0.005
 """Seconds. No agent may start transactions faster, whatever it knows (RFC 8445 §14.2)."""
@@ -20,6 +21,18 @@ class TransportPolicy(Enum):
     """No relay: neither a relayed candidate of ours nor one of the peer's."""
     RELAY = "relay"
     """Relay only: no address of ours is offered, no packet reaches the peer but through the relay."""
+
+
+class HostCandidates(Enum):
+    """What the peer is told of the addresses of our own interfaces."""
+
+    SHOWN = "shown"
+    NAMED = "named"
+    """An address that is not public goes by a ``.local`` name, new in each session, that only machines on
+    the same network can resolve (draft-ietf-mmusic-mdns-ice-candidates); no related address is told."""
+    HIDDEN = "hidden"
+    """No host candidate is offered, no related address is told, and nothing is sent straight to a private
+    address, whose owner would see ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,11 @@ class IceConfig:
     stun_servers: tuple[Address, ...] = ()
     turn_servers: tuple[TurnServerAddress, ...] = ()
     policy: TransportPolicy = TransportPolicy.ANY
+    hosts: HostCandidates = HostCandidates.SHOWN
+    local_filter: AddressFilter = ANY_ADDRESS
+    """Which of our own addresses are used; what does not pass is reported and left alone."""
+    remote_filter: AddressFilter = ANY_ADDRESS
+    """Which addresses of the peer anything is sent to, whether it signals them or checks from them."""
 
     ta: float = 0.05
     check_rc: int = 7
@@ -82,6 +100,10 @@ class IceConfig:
     max_remote_candidates: int = 64
     max_peer_reflexive: int = 32
     max_pairs: int = 100
+    max_names: int = 16
+    """``.local`` names of the peer's that are looked up in a session; 0 resolves none."""
+    name_timeout: float = 3.0
+    """How long a name has to resolve."""
 
     def __post_init__(self) -> None:
         if self.ta < MIN_TA:

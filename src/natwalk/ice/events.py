@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from natwalk.core import Address
+from natwalk.core import Address, IPAddress
 from natwalk.ice.candidate import Candidate
 from natwalk.ice.pair import PairId, PairInfo
 
@@ -14,6 +14,21 @@ class CandidateGathered:
     """A local candidate to send to the peer, at once if it trickles (RFC 8838 §9)."""
 
     candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class NamePublished:
+    """A candidate goes by ``name``: answer for it with ``ip`` on the local network (RFC 6762 §6)."""
+
+    name: str
+    ip: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class NameWanted:
+    """The peer goes by ``name``: look it up on the local network, and tell ``IceAgent.name_resolved``."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +121,8 @@ class IceFailed:
 
 IceEvent = (
     CandidateGathered
+    | NamePublished
+    | NameWanted
     | GatheringFinished
     | GatheringProblem
     | MappingLearned

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from natwalk.core import Address, LocalProtocolError, Path, Reach, Transmit, earliest, reach
+from natwalk.ice.address_filter import is_public
 from natwalk.ice.candidate import (
     Candidate,
     CandidateType,
@@ -14,8 +15,15 @@ from natwalk.ice.candidate import (
     candidate_priority,
     local_preference,
 )
-from natwalk.ice.config import TransportPolicy, TurnServerAddress
-from natwalk.ice.events import CandidateGathered, GatheringFinished, GatheringProblem, MappingLearned
+from natwalk.ice.config import HostCandidates, TransportPolicy, TurnServerAddress
+from natwalk.ice.events import (
+    CandidateGathered,
+    GatheringFinished,
+    GatheringProblem,
+    MappingLearned,
+    NamePublished,
+)
+from natwalk.ice.names import OwnNames
 from natwalk.ice.pacing import gathering_rto
 from natwalk.ice.relays import RelayDown, Relays, RelayUp
 from natwalk.ice.remote_filter import normal
@@ -76,6 +84,7 @@ class Gatherer:
         self._tasks: list[_Task] = []
         self._servers: dict[Address, _Server] = {}
         self._foundations = Foundations()
+        self._names = OwnNames(session.random_bytes)
         self._transactions: Transactions[bool] = Transactions()
         self._keepalives: dict[Path, float] = {}
         self._mappings: dict[Path, Address] = {}
@@ -97,12 +106,15 @@ class Gatherer:
         if scope is Reach.LINK_LOCAL:
             self._session.events.put(GatheringProblem(None, f"{address.host} is link-local"))
             return
+        if reason := self._session.config.local_filter.refusal(address):
+            self._session.events.put(GatheringProblem(None, f"{address.host} is not used: {reason}"))
+            return
         if len(self.bases) >= self._session.config.max_local_addresses:
             self._session.events.put(GatheringProblem(None, f"{address.host} is one local address too many"))
             return
         self.bases[address] = len(self.bases)
         if self._session.config.policy is not TransportPolicy.RELAY:
-            self._offer(CandidateType.HOST, address, base=address)
+            self._add_host(address)
         self._plan(address, now)
 
     def complete(self) -> None:
@@ -287,10 +299,25 @@ class Gatherer:
             self._session.events.put(MappingLearned(path.local, path.remote, mapped))
         if self._session.config.policy is not TransportPolicy.RELAY:
             self._keepalives.setdefault(path, now + self._session.config.reflexive_keepalive)
-            self._offer(CandidateType.SERVER_REFLEXIVE, mapped, base=path.local, via=path)
+            if mapped != path.local or is_public(mapped):
+                self._offer(CandidateType.SERVER_REFLEXIVE, mapped, base=path.local, via=path)
         if before is not None and before != mapped:
             # the NAT has forgotten us; the server knows the allocation by the old mapping only
             self._relays.drop(path, "the NAT gave us another mapping")
+
+    def _add_host(self, address: Address) -> None:
+        """The candidate of a socket itself, told to the peer as far as policy allows."""
+        hosts = self._session.config.hosts
+        candidate = self._candidate(CandidateType.HOST, address, base=address)
+        if hosts is HostCandidates.HIDDEN:
+            self._fresh.append(candidate)  # checks leave from it, and nobody is told
+            return
+        if hosts is HostCandidates.NAMED and not is_public(address):
+            name, new = self._names.name(address.ip)
+            candidate = replace(candidate, name=name)
+            if new:
+                self._session.events.put(NamePublished(name, address.ip))
+        self._tell(candidate)
 
     def _offer(
         self,
@@ -304,6 +331,18 @@ class Gatherer:
         """Add a candidate unless it is redundant (RFC 8445 §5.1.3)."""
         if self.find(address, base) is not None:
             return
+        self._tell(self._candidate(kind, address, base=base, via=via, related=related))
+        self._forget_old_mappings()
+
+    def _candidate(
+        self,
+        kind: CandidateType,
+        address: Address,
+        *,
+        base: Address,
+        via: Path | None = None,
+        related: Address | None = None,
+    ) -> Candidate:
         local = via.local if via is not None else base
         preference = local_preference(local.ip, self.bases.get(local, 0))
         candidate = Candidate(
@@ -314,12 +353,15 @@ class Gatherer:
             related=related or (base if kind is CandidateType.SERVER_REFLEXIVE else None),
             base=base,
         )
-        if self._session.config.policy is TransportPolicy.RELAY:
-            candidate = candidate.without_related()
+        config = self._session.config
+        shown = config.policy is not TransportPolicy.RELAY and config.hosts is HostCandidates.SHOWN
+        return candidate if shown or kind is CandidateType.HOST else candidate.without_related()
+
+    def _tell(self, candidate: Candidate) -> None:
+        """The candidate is ours and the peer's to know."""
         self.candidates.append(candidate)
         self._fresh.append(candidate)
         self._session.events.put(CandidateGathered(candidate))
-        self._forget_old_mappings()
 
     def _forget_old_mappings(self) -> None:
         """Keep the latest mappings only: a NAT may hand out ever new ones."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from natwalk.core import Address, Path
+from natwalk.ice.address_filter import is_public
 from natwalk.ice.candidate import Candidate, CandidateType
 from natwalk.ice.checklist import Checklist
+from natwalk.ice.config import HostCandidates
 from natwalk.ice.pair import CandidatePair
 from natwalk.ice.remote_filter import RemoteCandidates, pairable
 from natwalk.ice.session import Session
@@ -103,6 +105,15 @@ class Pairing:
         """True for the address of one of our sockets or relays that takes part."""
         return address in self._locals
 
+    def refusal(self, path: Path) -> str | None:
+        """Why a check that came in on ``path`` is not even answered, in a fixed phrase; None if it is."""
+        if reason := self.remotes.refusal(path.remote):
+            return reason
+        local = self._locals.get(path.local)
+        if local is None:
+            return "no candidate of ours is there"
+        return "it would see an address we hide" if self._hides(local, path.remote) else None
+
     def _pair(self, local: Candidate, remote: Candidate, *, needed: bool = False) -> CandidatePair | None:
         if not self._allowed(local, remote.address):
             return None
@@ -112,7 +123,14 @@ class Pairing:
         return pair
 
     def _allowed(self, local: Candidate, remote: Address) -> bool:
+        if self._hides(local, remote):
+            return False
         return pairable(local.address, remote) and remote not in self._locals
+
+    def _hides(self, local: Candidate, remote: Address) -> bool:
+        """Whether a datagram from ``local`` would show ``remote``, a private address, one that we hide."""
+        hidden = self._session.config.hosts is HostCandidates.HIDDEN
+        return hidden and local.type is CandidateType.HOST and not is_public(remote)
 
     def _drop_refused(self) -> list[CandidatePair]:
         pairs = [pair for pair in self.checklist if self.remotes.is_refused(pair.path.remote)]

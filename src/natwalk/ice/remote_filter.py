@@ -105,7 +105,7 @@ class RemoteCandidates:
         A quarter of the places is kept for those met by a relay of ours: two NATs whose every answer comes
         from another port fill the rest in seconds, and the relay is then the only way.
         """
-        reason = refusal(address)
+        reason = self.refusal(address)
         if reason is None and address in self._refused:
             reason = "its type is refused by policy"
         if reason is None and self._peer_reflexive >= self._places(by_relay=by_relay):
@@ -124,6 +124,10 @@ class RemoteCandidates:
         most = self._config.max_peer_reflexive
         return most if by_relay else most - most // _RELAY_SHARE
 
+    def refusal(self, address: Address) -> str | None:
+        """Why nothing is sent to ``address`` in this session, in a fixed phrase; None when it may be."""
+        return refusal(address) or self._config.remote_filter.refusal(address)
+
     def is_refused(self, address: Address) -> bool:
         """True for an address whose signalled candidate the policy refused."""
         return address in self._refused
@@ -137,7 +141,7 @@ class RemoteCandidates:
     def _refusal(self, candidate: Candidate, known: Candidate | None) -> str | None:
         if candidate.component != 1:
             return "not of component 1"
-        if reason := refusal(candidate.address):
+        if reason := self.refusal(candidate.address):
             return reason
         relayed = candidate.type is CandidateType.RELAYED
         if relayed and self._config.policy is TransportPolicy.DIRECT:
