@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from certificates import write_certificate
 from natwalk.core import Address
 from natwalk.server import ConfigError, ServeConfig, load
+from natwalk.server.behaviour import behaviour
 from natwalk.server.config import StreamLimits
 from natwalk.server.options import options
+from natwalk.server.ports import Ports
 from natwalk.stun import Algorithm
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -102,6 +104,22 @@ class TestGood:
         assert config.tls is None
         [warning] = config.warnings
         assert "tls-port" in warning
+
+    def test_a_partner_has_a_public_address_too_and_is_not_this_machine(self, tmp_path: Path) -> None:
+        """Its relays are peers like others, so the TURN server is not told; behaviour discovery is."""
+        secret_file(tmp_path)
+        public = '"127.0.0.1" = "192.0.2.1", "10.0.0.6" = "192.0.2.2"'
+        config = load(
+            write(
+                tmp_path,
+                f'[server]\nlisten = ["127.0.0.1"]\npublic-addresses = {{ {public} }}\n'
+                '[stun]\npartner = "10.0.0.6"\npartner-secret-file = "turn.secret"\n',
+            )
+        )
+        assert config.turn.public_addresses == {"127.0.0.1": "192.0.2.1"}
+        found = behaviour(config, Ports(3478, 3479))
+        assert found is not None
+        assert found.public == ("192.0.2.1", "192.0.2.2")
 
     def test_flags_override_the_file(self, tmp_path: Path) -> None:
         secret_file(tmp_path)

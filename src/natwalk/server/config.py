@@ -81,6 +81,8 @@ class ServeConfig:
     turn_dtls: bool = True
     http_port: int
     public_host: str | None
+    public_addresses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What clients know addresses by: those of this machine, as ``turn`` has them, and of the partner."""
     turn: TurnConfig
     auth_secret: str = field(repr=False)
     generated_secret: bool = False
@@ -100,8 +102,8 @@ class ServeConfig:
     """Every file the configuration was read from."""
 
     def known_as(self, host: str) -> str:
-        """What clients know the address ``host`` of this machine by."""
-        return self.turn.public_addresses.get(host, host)
+        """What clients know the address ``host`` of this machine, or the partner's, by."""
+        return self.public_addresses.get(host, host)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -151,13 +153,17 @@ def _build(
     more = [*partner_files, *([] if token_file is None else [token_file])]
     more += [] if tls is None else [tls.cert, tls.key]
     limits = document.streams
+    partner = _address("stun.partner", stun.partner, where)
+    turn = turn_config(document, credentials, concrete, where)
+    public = turn.public_addresses
+    mine = {host: told for host, told in public.items() if host != partner}  # others' relays are plain peers
     return ServeConfig(
         listen=tuple(concrete),
         http_hosts=tuple(dict.fromkeys(http_listen)),
         stun_port=stun.port,
         stun_alternate_port=_alternate_port(stun),
         stun_alternate_address=second,
-        stun_partner=_address("stun.partner", stun.partner, where),
+        stun_partner=partner,
         stun_partner_secret=partner_secret,
         stun_tcp=stun.tcp,
         tls_port=_tls_port(stun) if tls is not None else None,
@@ -165,7 +171,8 @@ def _build(
         turn_dtls=document.turn.dtls and tls is not None,
         http_port=document.http.port,
         public_host=server.public_host,
-        turn=turn_config(document, credentials, concrete, where),
+        public_addresses=public,
+        turn=replace(turn, public_addresses=MappingProxyType(mine)),
         auth_secret=credentials.auth_secrets[0],
         generated_secret=not _has_secret_file(document),
         rendezvous=_rendezvous(document.rendezvous),

@@ -33,6 +33,7 @@ FIXED: Final = {
     "turn_tls": "turn.tls",
     "turn_dtls": "turn.dtls",
     "http_port": "http.port",
+    "public_addresses": "server.public-addresses",
     "rendezvous": "rendezvous",
     "streams": "streams",
     "proxy_from": "proxy-protocol.from",
@@ -99,6 +100,7 @@ def pinned(old: ServeConfig, new: ServeConfig) -> tuple[ServeConfig, list[str]]:
     """``new`` with what cannot change taken from ``old``, and the keys of what would have changed."""
     stays = [key for name, key in FIXED.items() if getattr(old, name) != getattr(new, name)]
     stays += [key for name, key in FIXED_TURN.items() if getattr(old.turn, name) != getattr(new.turn, name)]
+    stays = list(dict.fromkeys(stays))
     turn = replace(new.turn, **{name: getattr(old.turn, name) for name in FIXED_TURN})
     config = replace(new, turn=turn, **{name: getattr(old, name) for name in FIXED})
     if _files(old) != _files(new):
