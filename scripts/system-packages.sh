@@ -5,7 +5,7 @@
 set -eu
 case $1 in
     demo) wanted="ip:iproute2 nft:nftables unshare:util-linux" ;;
-    test) wanted="ip:iproute2 nft:nftables unshare:util-linux turnserver:coturn chromium:chromium haproxy:haproxy" ;;
+    test) wanted="ip:iproute2 nft:nftables unshare:util-linux turnserver:coturn chromium:chromium haproxy:haproxy tshark:tshark" ;;
     *) echo "usage: system-packages.sh demo|test" >&2; exit 2 ;;
 esac
 PATH=$PATH:/usr/sbin:/sbin

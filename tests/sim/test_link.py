@@ -33,6 +33,8 @@ def send(seed: int = 1, count: int = COUNT, gap: float = 0.001, **config: float 
         {"loss": 0.5, "burst": 0.5},
         {"loss": 0.9, "burst": 2},
         {"rate": 0},
+        {"mtu": 67},
+        {"mtu": 65_536},
     ],
 )
 def test_what_cannot_be_is_refused(config: dict[str, float]) -> None:

@@ -5,19 +5,23 @@ its cores need. It never reads a clock and never touches a socket. Same seed, sa
 """
 
 from natwalk.sim.channel import Channel, ChannelEnd
-from natwalk.sim.clock import START, Alarm, Clock, SimulationError
+from natwalk.sim.clock import START, WALL_OFFSET, Alarm, Clock, SimulationError
 from natwalk.sim.diagram import sequence
 from natwalk.sim.driver import Driver, MessageCore, attach, attach_messages
 from natwalk.sim.host import Host, SimSocket
 from natwalk.sim.link import LADDER, Link, LinkConfig, Pipe
 from natwalk.sim.network import Network
+from natwalk.sim.pcapng import Capture
+from natwalk.sim.picture import sequence_svg
 from natwalk.sim.router import Router
 from natwalk.sim.trace import Happening, Record, Trace
 
 __all__ = [
     "LADDER",
     "START",
+    "WALL_OFFSET",
     "Alarm",
+    "Capture",
     "Channel",
     "ChannelEnd",
     "Clock",
@@ -37,4 +41,5 @@ __all__ = [
     "attach",
     "attach_messages",
     "sequence",
+    "sequence_svg",
 ]

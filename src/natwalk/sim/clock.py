@@ -11,6 +11,9 @@ from natwalk.core import NatError
 START = 1000.0
 """When every simulation begins, in seconds; not 0, so that no code mistakes it for an unset time."""
 
+WALL_OFFSET = 1_767_225_600.0
+"""Unix time minus virtual time: simulations happen early in 2026, for what expires by the calendar."""
+
 
 class SimulationError(NatError):
     """A simulation cannot go on: too many events, or a core that broke its contract."""

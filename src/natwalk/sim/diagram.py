@@ -56,7 +56,7 @@ def sequence(trace: Trace, *nodes: str, since: float = 0.0, until: float = float
     at the node the link leads to.
     """
     rows = arrows(r for r in trace.records if since <= r.time <= until)
-    columns = nodes or _columns(rows)
+    columns = nodes or columns_of(rows)
     at = {node: number * WIDTH + WIDTH // 2 for number, node in enumerate(columns)}
     lines = [f"{'seconds':>12} " + "".join(f"{node:^{WIDTH}}" for node in columns).rstrip()]
     for row in rows:
@@ -66,24 +66,25 @@ def sequence(trace: Trace, *nodes: str, since: float = 0.0, until: float = float
     return "\n".join(lines)
 
 
-def _columns(rows: list[Arrow | Record]) -> tuple[str, ...]:
+def columns_of(rows: list[Arrow | Record]) -> tuple[str, ...]:
+    """Every node that an arrow begins or ends at, in order of appearance."""
     seen: dict[str, None] = {}
     for row in rows:
         if isinstance(row, Arrow):
             seen.setdefault(row.sent.place)
             if row.end is not None:
-                seen.setdefault(_node(row.end))
+                seen.setdefault(node_of(row.end))
     return tuple(seen)
 
 
-def _node(record: Record) -> str:
+def node_of(record: Record) -> str:
     """The node a record is at; of a link ``a>b``, the far one."""
     return record.place.rpartition(">")[2]
 
 
 def _arrow(arrow: Arrow, at: dict[str, int]) -> str | None:
     start = at.get(arrow.sent.place)
-    stop = start if arrow.end is None else at.get(_node(arrow.end))
+    stop = start if arrow.end is None else at.get(node_of(arrow.end))
     if start is None or stop is None:
         return None
     lifelines = _lifelines(at)

@@ -14,6 +14,9 @@ from natwalk.sim.trace import Happening, Trace
 Deliver = Callable[[Packet, int], None]
 """Takes a packet and its serial number at the far end."""
 
+Tap = Deliver
+"""Looks at a packet and its serial number."""
+
 HEADERS: Final = {4: 28, 6: 48}  # bytes of an IP header without options and a UDP header, by version
 
 
@@ -52,6 +55,8 @@ class LinkConfig:
             raise ValueError(f"bursts of {self.burst} packets cannot lose {self.loss:.0%}")
         if self.rate is not None and self.rate <= 0:
             raise ValueError(f"rate must be positive, not {self.rate}")
+        if not 68 <= self.mtu <= 65_535:
+            raise ValueError(f"an MTU of IP is between 68 and 65535, not {self.mtu}")
 
 
 LADDER: Final = {
@@ -80,6 +85,10 @@ class Pipe:
         self.name = name
         self.config = config
         self.up = True
+        self.tap: Tap | None = None
+        """Sees every packet that goes on the line, lost there or not."""
+        self.far_tap: Tap | None = None
+        """Sees every packet that comes off the line."""
         self.sent = 0
         self.lost = 0
         self._clock = clock
@@ -103,6 +112,8 @@ class Pipe:
         elif config.rate is not None and self._waiting(config.rate) + size > config.queue_bytes:
             self._drop(packet, serial, "queue full")
         else:
+            if self.tap is not None:
+                self.tap(packet, serial)
             if config.rate is not None:
                 self._free_at = max(self._free_at, now) + size * 8 / config.rate
             if self._loses():
@@ -126,7 +137,13 @@ class Pipe:
             arrival += config.reorder_delay
         else:
             arrival = self._last_arrival = max(arrival, self._last_arrival)
-        self._clock.call_at(arrival, self._deliver, packet, serial)
+        deliver = self._deliver if self.far_tap is None else self._arrive
+        self._clock.call_at(arrival, deliver, packet, serial)
+
+    def _arrive(self, packet: Packet, serial: int) -> None:
+        if self.far_tap is not None:
+            self.far_tap(packet, serial)
+        self._deliver(packet, serial)
 
     def _loses(self) -> bool:
         """Whether the next packet is lost; moves the Gilbert-Elliott state (good loses none, bad all)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from natwalk.core import LocalProtocolError
 from natwalk.nat import LayerConfig, Middlebox, Packet, make_box
@@ -13,6 +13,7 @@ from natwalk.sim.channel import Channel
 from natwalk.sim.clock import Alarm, Clock
 from natwalk.sim.host import Host
 from natwalk.sim.link import Link, LinkConfig, Pipe
+from natwalk.sim.pcapng import Capture
 from natwalk.sim.router import Router
 from natwalk.sim.trace import Happening, Trace
 
@@ -43,6 +44,7 @@ class Network:
         self.hosts: dict[str, Host] = {}
         self.routers: dict[str, Router] = {}
         self.links: dict[str, Link] = {}
+        self._captures: list[Capture] = []
         self._serials = count(1)
 
     @property
@@ -92,6 +94,8 @@ class Network:
             inner.plug(address, outward)
             outer.route(address, inward)
         link = self.links[name] = Link(name, outward, inward, self.clock, self.trace)
+        for capture in self._captures:
+            capture.add(link)
         return link
 
     def disconnect(self, inner: Host | Router, outer: Router, *addresses: str) -> None:
@@ -100,6 +104,14 @@ class Network:
         for address in addresses:
             inner.unplug(address)
             outer.unroute(address)
+
+    def capture(self, stream: BinaryIO) -> Capture:
+        """Write every packet on every link from now on to ``stream``, as pcapng for Wireshark."""
+        capture = Capture(stream, self.clock)
+        for link in self.links.values():
+            capture.add(link)
+        self._captures.append(capture)
+        return capture
 
     def channel(self, a: Host, b: Host, delay: float) -> Channel:
         """A message channel that connects as soon as the simulation runs; ``delay`` one-way in seconds."""

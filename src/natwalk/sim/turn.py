@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from natwalk.core import Address, LocalProtocolError
+from natwalk.sim.clock import WALL_OFFSET
 from natwalk.sim.driver import Driver
 from natwalk.sim.host import Host
 from natwalk.sim.network import Network
 from natwalk.turn import RelayReleased, RelayWanted, TurnServer, TurnServerEvent
-
-WALL_OFFSET = 1_767_225_600.0
-"""Unix time minus virtual time: simulations happen early in 2026, for what expires by the calendar."""
 
 
 def attach_turn_server(
