@@ -32,7 +32,7 @@ from natwalk.turn.config import OAuthKey, TurnConfig, TurnLimits
 from natwalk.turn.credentials import rest_credentials
 from natwalk.turn.oauth import oauth_token
 from natwalk.turn.policy import Denial, PeerPolicy
-from natwalk.turn.server import TurnServer, TurnStats
+from natwalk.turn.server import TurnServer
 from natwalk.turn.server_events import (
     AllocationCreated,
     AllocationEnded,
@@ -49,6 +49,7 @@ from natwalk.turn.server_events import (
     RelayWanted,
     TurnServerEvent,
 )
+from natwalk.turn.stats import TurnStats
 
 __all__ = [
     "Allocated",

@@ -6,8 +6,7 @@ RFC 8656 over UDP, TCP, TLS and DTLS, TCP allocations (RFC 6062) and mobility (R
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from types import MappingProxyType
 from typing import Final
 
@@ -58,6 +57,7 @@ from natwalk.turn.server_events import (
     RelayReleased,
     TurnServerEvent,
 )
+from natwalk.turn.stats import TurnStats
 from natwalk.turn.table import AllocationTable
 from natwalk.turn.tcp_relays import TcpRelays
 
@@ -65,35 +65,6 @@ OUTBOX_LIMIT: Final = 65_536
 
 _BINDING: Final = frozenset({b"\x00\x01", b"\x00\x11"})
 """How a Binding request and a Binding indication (a partner's order) begin."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnStats:
-    """Sizes of a server's tables and counters since it started, for metrics.
-
-    ``errors`` counts responses by code, challenges included; ``rate_limited`` counts requests that were not
-    even refused; ``throttled`` datagrams over a limit of bandwidth or bytes, and ``throttled_users`` whose
-    they were; ``peers_refused`` attempts to reach one new peer too many, and ``scanners`` whose they were.
-    Bytes and packets are relayed ones, both directions together; packets of TCP relays are not counted.
-    """
-
-    allocations: int
-    flows: int
-    permissions: int
-    listeners: int
-    dropped: int
-    connections: int = 0
-    relay_ports: int = 0
-    by_transport: Mapping[Transport, int] = field(default_factory=lambda: MappingProxyType({}))
-    errors: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    rate_limited: int = 0
-    packets_relayed: int = 0
-    bytes_relayed: int = 0
-    throttled: int = 0
-    throttled_users: int = 0
-    peers_refused: int = 0
-    scanners: int = 0
-    draining: bool = False
 
 
 class TurnServer:

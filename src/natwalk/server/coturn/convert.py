@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -12,12 +11,12 @@ from typing import Final
 from natwalk.server.coturn import ranges
 from natwalk.server.coturn.keys import NEEDLESS, UNSUPPORTED, VALUES
 from natwalk.server.coturn.parse import Setting
+from natwalk.server.coturn.toml import TomlValue, tables
 from natwalk.server.secret import SHORTEST_PASSWORD, SHORTEST_SECRET, is_weak
 from natwalk.turn import PeerPolicy
 
 SECRET_FILE: Final = "turn.secret"  # noqa: S105
 _TlsCheck = Callable[[str, str], str | None]
-_Toml = str | int | float | bool | list[str] | dict[str, str]
 
 
 class Verdict(Enum):
@@ -88,7 +87,7 @@ class _Converter:
     def __init__(self, tls_check: _TlsCheck) -> None:
         self.out = Conversion()
         self._tls_check = tls_check
-        self._keys: dict[str, _Toml] = {"turn.channels": "rfc5766"}
+        self._keys: dict[str, TomlValue] = {"turn.channels": "rfc5766"}
         self._allowed: list[tuple[Setting, ranges.Span]] = []
         self._denied: list[tuple[Setting, ranges.Span]] = []
         self._ports: dict[str, int] = {}
@@ -152,7 +151,7 @@ class _Converter:
     def _say(self, setting: Setting, verdict: Verdict, text: str) -> None:
         self.out.remarks.append(Remark(setting.line, setting.key or "(no key)", verdict, text))
 
-    def _set(self, setting: Setting, key: str, value: _Toml, remark: str = "") -> None:
+    def _set(self, setting: Setting, key: str, value: TomlValue, remark: str = "") -> None:
         self._keys[key] = value
         self._say(setting, Verdict.CONVERTED, f"{key}{': ' + remark if remark else ''}")
 
@@ -447,49 +446,11 @@ _NOTES: Final = [
 ]
 
 
-def _toml(keys: dict[str, _Toml], out: Conversion) -> str:
+def _toml(keys: dict[str, TomlValue], out: Conversion) -> str:
     """The file: tables in the order of the reference, what is not supported said at its head."""
     lines = ["# Made from a turnserver.conf by natwalk convert-coturn."]
     missing = [r for r in out.remarks if r.verdict in {Verdict.UNSUPPORTED, Verdict.UNKNOWN}]
     if missing:
         lines += ["#", "# Not converted:"]
         lines += [f"#   line {r.lines}, {r.key}: {r.text}" for r in merged(missing)]
-    tables: dict[str, list[str]] = {}
-    for dotted, value in keys.items():
-        table, _, key = dotted.rpartition(".")
-        mark = "# " if table.startswith("#") else ""
-        tables.setdefault(table, []).append(f"{mark}{key} = {_value(value)}")
-    if out.users:
-        tables["turn.users"] = [f"{_value(name)} = {_value(word)}" for name, word in out.users.items()]
-    for table in sorted(tables, key=_order):
-        mark = "# " if table.startswith("#") else ""
-        lines += ["", f"{mark}[{table.lstrip('#')}]", *tables[table]]
-    return "\n".join(lines) + "\n"
-
-
-_TABLES: Final = (
-    "server",
-    "stun",
-    "turn",
-    "turn.users",
-    "turn.peers",
-    "turn.limits",
-    "tls",
-    "log",
-    "metrics",
-)
-
-
-def _order(table: str) -> int:
-    return _TABLES.index(table.lstrip("#"))
-
-
-def _value(value: _Toml) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(_value(each) for each in value)}]"
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{_value(key)} = {_value(each)}' for key, each in value.items())} }}"
-    if isinstance(value, str):
-        # what JSON escapes is a basic string of TOML, too, but for the delete character
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return str(value).lower()
+    return "\n".join([*lines, *tables(keys, out.users)]) + "\n"
