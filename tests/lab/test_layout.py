@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from natwalk.lab.conditions import Conditions
@@ -127,3 +129,9 @@ def test_the_file_is_named(tmp_path) -> None:
     path.write_text("colour = 1")
     with pytest.raises(LayoutError, match=r"bad\.toml: unknown key 'colour'"):
         read_layout(path)
+
+
+def test_the_example_of_the_reference_can_be_built() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "lab-topology.md").read_text()
+    layout = parse_layout(page.partition("```toml\n")[2].partition("```")[0])
+    assert [nat.name for nat in layout.nats] == ["router", "carrier"]

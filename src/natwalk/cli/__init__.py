@@ -17,6 +17,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "Convert coturn's turnserver.conf into a natwalk.toml.",
     ),
     "demo": ("natwalk.cli.demo:demo", "An internet on this machine: two peers behind NATs move a file."),
+    "lab": ("natwalk.cli.lab:lab", "An internet on this machine, with your own programs behind any NATs."),
     "receive": ("natwalk.cli.receive:receive", "Receive files with the code the sender reads to you."),
     "send": ("natwalk.cli.send:send", "Send files or folders to whoever has the one-time code."),
     "serve": ("natwalk.cli.serve:serve", "Run the server: STUN, TURN, rendezvous and its HTTP API."),

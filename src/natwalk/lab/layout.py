@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from natwalk.lab.conditions import Conditions
+from natwalk.lab.errors import LabError
 from natwalk.nat import KINDS, KindSpec, Nat64Config
 
 DOCUMENTATION: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
@@ -22,7 +23,7 @@ _HIDDEN: Final[tuple[IPv4Network | IPv6Network, ...]] = tuple(
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
-class LayoutError(ValueError):
+class LayoutError(LabError, ValueError):
     """A layout that cannot be built; the message says what is wrong where."""
 
 

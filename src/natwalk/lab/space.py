@@ -130,6 +130,11 @@ class Space:
         """The keeper's process id; it ends when nothing is left in the namespaces."""
         return self._keeper.pid
 
+    @property
+    def stands(self) -> bool:
+        """Whether the keeper still runs."""
+        return self._keeper.poll() is None
+
     def new_pid(self) -> int:
         """Make one more namespace; the process id of its anchor. Raises LabUnavailable."""
         return _ask(self._keeper)

@@ -73,6 +73,11 @@ class World:
         """The process that ends last."""
         return self._space.keeper_pid
 
+    @property
+    def stands(self) -> bool:
+        """Whether its namespaces are still kept."""
+        return self._space.stands
+
     def node(self, name: str) -> Node:
         """The machine called ``name``. Raises LabError naming those there are."""
         node = self._nodes.get(name)
