@@ -10,6 +10,7 @@ from natwalk.ice.candidate import (
     read_candidate,
 )
 from natwalk.ice.config import HostCandidates, IceConfig, TransportPolicy, TurnServerAddress
+from natwalk.ice.description import IceDescription, candidate_from_json, candidate_to_json
 from natwalk.ice.events import (
     CandidateGathered,
     DataReceived,
@@ -30,6 +31,7 @@ from natwalk.ice.events import (
 from natwalk.ice.mdns import Mdns, NameResolved
 from natwalk.ice.pair import PairId, PairInfo, State, pair_priority
 from natwalk.ice.parameters import IceParameters
+from natwalk.ice.stats import PairStats
 
 __all__ = [
     "AddressFilter",
@@ -43,6 +45,7 @@ __all__ = [
     "HostCandidates",
     "IceAgent",
     "IceConfig",
+    "IceDescription",
     "IceEvent",
     "IceFailed",
     "IceParameters",
@@ -57,12 +60,15 @@ __all__ = [
     "PairInfo",
     "PairLost",
     "PairSelected",
+    "PairStats",
     "PairValidated",
     "ProbeResult",
     "State",
     "TransportPolicy",
     "TurnServerAddress",
+    "candidate_from_json",
     "candidate_priority",
+    "candidate_to_json",
     "pair_priority",
     "read_candidate",
 ]

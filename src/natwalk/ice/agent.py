@@ -6,6 +6,7 @@ understands it, and afterwards lets everything that follows happen (:meth:`IceAg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from natwalk.core import (
@@ -20,6 +21,7 @@ from natwalk.core import (
     Transmit,
     earliest,
 )
+from natwalk.ice import stats
 from natwalk.ice.candidate import Candidate, NamedCandidate
 from natwalk.ice.config import IceConfig
 from natwalk.ice.connectivity import Connectivity, Purpose
@@ -33,6 +35,7 @@ from natwalk.ice.pairing import Pairing
 from natwalk.ice.parameters import IceParameters
 from natwalk.ice.relays import RelayDown, Relayed, RelayRefuses, Relays, RelayUp
 from natwalk.ice.session import Session
+from natwalk.ice.stats import PairStats, pair_stats
 from natwalk.stun import Message, MessageClass, Method, decode, is_stun
 
 MAX_DATAGRAM: Final = 65_000
@@ -126,17 +129,28 @@ class IceAgent:
             return None
         return target.path
 
-    def note_sent(self, pair: PairId, now: float) -> None:
-        """Data was sent on ``pair`` past this agent: silence after it makes the pair suspect."""
+    def stats(self, now: float) -> tuple[PairStats, ...]:
+        """The statistics of all pairs, best first."""
+        by_priority = sorted(self._pairs.values(), key=lambda pair: pair.priority, reverse=True)
+        return tuple(pair_stats(pair, now) for pair in by_priority)
+
+    def note_sent(self, pair: PairId, now: float, datagrams: Sequence[bytes] = ()) -> None:
+        """Data was sent on ``pair`` past this agent: silence after it makes the pair suspect.
+
+        ``datagrams`` are for the statistics.
+        """
         target = self._pairing.checklist.get(pair)
+        if target is not None:
+            stats.note_sent(target, datagrams, now)
         if target is not None and target.unanswered_since is None:
             target.unanswered_since = now
             self._deadline = earliest(self._deadline, now + self._session.config.suspect_silence)
 
-    def note_received(self, path: Path, now: float) -> None:
-        """Data came in on ``path`` past this agent."""
+    def note_received(self, path: Path, now: float, datagrams: Sequence[bytes] = ()) -> None:
+        """Data came in on ``path`` past this agent; ``datagrams`` are for the statistics."""
         target = self._pairs.get(path)
         if target is not None:
+            stats.note_received(target, datagrams, now)
             target.heard_at = now
             target.unanswered_since = None
 
@@ -202,6 +216,7 @@ class IceAgent:
         if len(data) > MAX_DATAGRAM:
             raise LocalProtocolError(f"{len(data)} bytes are more than a datagram holds")
         self._route(Transmit(data, target.path), now)
+        stats.note_sent(target, (data,), now)
         if target.unanswered_since is None:
             target.unanswered_since = now
             self._deadline = earliest(self._deadline, now + self._session.config.suspect_silence)

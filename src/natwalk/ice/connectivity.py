@@ -132,7 +132,10 @@ class Connectivity:
         rto, rc, rm = self._schedule(pair, purpose, outstanding)
         self._transactions.start(transaction_id, data, pair.path, now, check, rto=rto, rc=rc, rm=rm)
         self._checks[transaction_id] = check
-        pair.requests += 1
+        if purpose is Purpose.CONSENT:
+            pair.traffic.consent_requests_sent += 1
+        else:
+            pair.traffic.requests_sent += 1
         return True
 
     def supersede(self, pair: CandidatePair, now: float) -> None:
@@ -208,6 +211,7 @@ class Connectivity:
             drops.add("a response without FINGERPRINT")
             return None
         self._finish(pending.context)
+        pending.context.pair.traffic.responses_received += 1
         if pending.path != path:  # RFC 8445 §7.2.5.2.1
             return Outcome(pending.context, ok=False, reason="the answer came from another address")
         return _read_response(message, pending, now)

@@ -22,6 +22,7 @@ from natwalk.ice.pairing import Pairing
 from natwalk.ice.patience import Patience
 from natwalk.ice.selection import Selection
 from natwalk.ice.session import Session
+from natwalk.ice.stats import note_received
 
 MAX_EARLY_CHECKS: Final = 32
 MAX_HELD_DATAGRAMS: Final = 32
@@ -83,6 +84,8 @@ class Lifecycle:
         if pair is None:
             return
         pair.heard_at = now
+        pair.traffic.requests_received += 1
+        pair.traffic.responses_sent += 1
         again = request.message.transaction_id == pair.heard_id
         pair.heard_id = request.message.transaction_id
         if not (pair.valid or (again and pair.state in {State.WAITING, State.IN_PROGRESS})):
@@ -115,6 +118,7 @@ class Lifecycle:
         if pair.valid:
             pair.heard_at = now
             pair.unanswered_since = None
+            note_received(pair, (data,), now)
             self._session.events.put(DataReceived(data, pair.id))
         elif pair.heard_id and len(self._held) < MAX_HELD_DATAGRAMS:
             self._held.append((pair, data))
@@ -178,6 +182,8 @@ class Lifecycle:
         check, pair = outcome.check, outcome.check.pair
         fresh = not pair.valid
         if outcome.rtt is not None:
+            pair.traffic.last_rtt = outcome.rtt
+            pair.traffic.total_rtt += outcome.rtt
             pair.rtt = outcome.rtt if pair.rtt is None else 0.75 * pair.rtt + 0.25 * outcome.rtt
         pair.on(On.SUCCESS)
         pair.failures, pair.retry_at, pair.reason, pair.parked = 0, None, "", False

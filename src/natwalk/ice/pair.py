@@ -98,6 +98,25 @@ class PairInfo:
 
 
 @dataclass(slots=True, eq=False)
+class Traffic:
+    """What is counted on a pair, for its statistics; times are seconds of the agent's clock."""
+
+    packets_sent: int = 0
+    packets_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    sent_at: float | None = None
+    received_at: float | None = None
+    total_rtt: float = 0.0
+    last_rtt: float | None = None
+    requests_received: int = 0
+    requests_sent: int = 0
+    responses_received: int = 0
+    responses_sent: int = 0
+    consent_requests_sent: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class CandidatePair:
     """A pair in a checklist: the machine behind a :class:`PairInfo`."""
 
@@ -138,8 +157,7 @@ class CandidatePair:
     """Transaction of the last nomination by the peer, to tell a retransmission from a new one."""
     failures: int = 0
     retry_at: float | None = None
-    requests: int = 0
-    """Checks started on it."""
+    traffic: Traffic = field(default_factory=Traffic)
     reason: str = ""
     path: Path = field(init=False)
     relayed: bool = field(init=False)

@@ -161,7 +161,7 @@ class PathManager:
             gen.send(datagrams, now)
         else:
             self._bursts.put(gen.route, datagrams)
-            gen.agent.note_sent(gen.pair.id, now)
+            gen.agent.note_sent(gen.pair.id, now, datagrams)
 
     def close(self, now: float) -> None:
         """Stop everything; TURN allocations are given back."""
@@ -195,7 +195,7 @@ class PathManager:
         for datagram in batch:
             if not datagram or datagram[0] < QUIC_FIXED_BIT or datagram[0] == MARK:
                 return False
-        gen.agent.note_received(path, now)
+        gen.agent.note_received(path, now, batch)
         return True
 
     def why_none(self) -> str:
