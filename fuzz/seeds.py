@@ -7,6 +7,8 @@ from typing import Final
 
 from fuzz import CORPUS, ROOT
 from natwalk.core import Address
+from natwalk.relay import FrameType, RelayIdentity, frame
+from natwalk.relay.upgrade import SWITCHING
 from natwalk.stun import (
     CHANGE_REQUEST,
     DATA,
@@ -73,6 +75,22 @@ SEEDS: Final[dict[str, list[bytes]]] = {
             "turn://example.org",
             "stun:0x7f.1",
         )
+    ],
+    "relay-frames": [
+        b"\x00" + frame(FrameType.PING, bytes(8)) + frame(FrameType.SEND, bytes(32), b"packet"),
+        b"\x05" + frame(FrameType.CHALLENGE, b"\x01", bytes(64)) + b"\x7f\x00\x00\x00\x02xx",
+        b"\x24" + frame(FrameType.RESTARTING, bytes(8)) + b"\x10\xff\xff\xff\xff",
+    ],
+    "relay-cores": [
+        b"\x00\x00\x04\x22" + RelayIdentity(bytes(range(2, 34))).public + b"hi",
+        b"\x01\x02\x06\x08" + bytes(8) + b"\x00\x06\x00\x00\xff",
+        b"\x00\x04\x0a\x08" + bytes(8) + b"\x01\x07\x00\x00",
+    ],
+    "relay-openings": [
+        b"\x00\x03" + SWITCHING + b"frames",
+        b"\x01\x09HTTP/1.1 200 Connection established\r\n\r\n",
+        b"\x01\x09HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+        b"\x02\x01\x05\x02\x01\x00\x05\x00\x00\x01" + bytes(6) + b"\x16",
     ],
     "oauth": [b"\x00\x10" + bytes(range(40)), b"\x01\x00\x0c" + bytes(60)],
 }

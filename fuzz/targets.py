@@ -8,6 +8,7 @@ from typing import Final
 
 from fuzz.binding import binding, discovery, lifetime
 from fuzz.reader import Reader
+from fuzz.relay import relay_cores, relay_frames, relay_openings
 from fuzz.turn_client import turn_client
 from fuzz.turn_server import turn_server
 from natwalk.core import IntegrityError, LocalProtocolError, MalformedMessage
@@ -167,6 +168,9 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         lifetime,
         turn_server,
         turn_client,
+        relay_frames,
+        relay_cores,
+        relay_openings,
     )
 }
 """By name, in the order ``make fuzz`` runs them."""

@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "natwalk"
 
-CORES = {"core", "stun", "turn", "ice", "rendezvous", "path", "secure", "peer", "nat", "transfer"}
+CORES = {"core", "stun", "turn", "ice", "rendezvous", "path", "secure", "peer", "nat", "relay", "transfer"}
 """Rooms without I/O, clock or randomness of their own."""
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -16,14 +16,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "turn": {"core", "stun"},
     "ice": {"core", "stun", "turn"},
     "rendezvous": {"core"},
+    "relay": {"core"},
     "path": {"core", "ice"},
     "secure": {"core"},
     "peer": {"core", "ice", "path", "rendezvous", "secure"},
     "nat": {"core"},
     "transfer": {"core", "secure"},
     "sim": {"core", "stun", "turn", "ice", "rendezvous", "path", "secure", "peer", "nat", "transfer"},
-    "aio": {"core", "stun", "turn", "ice", "rendezvous", "path", "secure", "peer", "transfer"},
-    "server": {"aio", "core", "stun", "turn", "rendezvous"},
+    "aio": {"core", "stun", "turn", "ice", "rendezvous", "path", "secure", "peer", "relay", "transfer"},
+    "server": {"aio", "core", "stun", "turn", "rendezvous", "relay"},
     "lab": {"aio", "core", "nat"},
     "cli": {"*"},
 }

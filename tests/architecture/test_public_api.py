@@ -34,6 +34,7 @@ ROOMS = [
     "turn",
     "ice",
     "rendezvous",
+    "relay",
     "path",
     "secure",
     "peer",
