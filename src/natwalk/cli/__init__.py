@@ -21,6 +21,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "receive": ("natwalk.cli.receive:receive", "Receive files with the code the sender reads to you."),
     "send": ("natwalk.cli.send:send", "Send files or folders to whoever has the one-time code."),
     "serve": ("natwalk.cli.serve:serve", "Run the server: STUN, TURN, rendezvous and its HTTP API."),
+    "simulate": (
+        "natwalk.cli.simulate:simulate",
+        "What share of a population connects directly, how fast, and why not.",
+    ),
     "turn": ("natwalk.cli.turn:turn", "Test TURN servers: natwalk turn test URI..."),
 }
 """Name of a command: where it lives, and its line in ``natwalk --help`` (so that help imports none)."""

@@ -69,6 +69,14 @@ class Output:
             columns = shutil.get_terminal_size().columns
             self._show(progress_line(progress)[: max(columns - 1, 20)])
 
+    def live(self, text: str) -> None:
+        """Tell how far something is: on the live line of a terminal, else as a line for people."""
+        if self._live:
+            columns = shutil.get_terminal_size().columns
+            self._show(text[: max(columns - 1, 20)])
+        else:
+            self.say(text)
+
     def clear(self) -> None:
         """Wipe the live line, so that the next line starts clean."""
         if self._live_width:
