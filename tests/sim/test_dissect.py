@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natwalk.sim.dissect import summary
+from natwalk.core import Address
+from natwalk.nat import Packet
+from natwalk.sim.dissect import of_packet, summary
 from natwalk.stun import ERROR_CODE, USE_CANDIDATE, ErrorCode, Message, MessageClass, Method, encode
 
 TID = bytes(range(12))
@@ -43,3 +45,12 @@ def test_other_payloads() -> None:
 def test_any_bytes_get_some_words(payload: bytes) -> None:
     assert summary(payload)
     assert summary(b"\x00\x01\x00\x08\x21\x12\xa4\x42" + payload)
+
+
+def test_encrypted_bytes_between_peers_are_never_taken_for_channel_data() -> None:
+    """A trace reads the same whatever the keys were."""
+    looks_like_it = b"\x40\x01\x00\x02xx"
+    peer, relay = Address("192.0.2.1", 5000), Address("203.0.113.10", 3478)
+    assert of_packet(Packet(peer, peer, looks_like_it)) == "data"
+    assert of_packet(Packet(peer, relay, looks_like_it)) == "ChannelData 4001 (data)"
+    assert of_packet(Packet(relay, peer, b"\x40\x01\x00\x06" + looks_like_it)) == "ChannelData 4001 (data)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from natwalk.nat import Filtering, KindSpec, Mapping, NatConfig, Outcome, Pooling, WhenFull
-from natwalk.sim import LADDER, LinkConfig, sequence
+from natwalk.sim import LinkConfig, sequence
 from natwalk.sim.ice import IceMeeting
 from natwalk.sim.internet import Internet, two_peers
 
@@ -37,16 +37,6 @@ def minutes_of_data(meeting: IceMeeting, minutes: int) -> list[int]:
         if not (after[0] > before[0] and after[1] > before[1]):
             missed.append(second)
     return missed
-
-
-@pytest.mark.parametrize("rung", list(LADDER))
-def test_every_rung_of_the_ladder_connects(rung: str) -> None:
-    """Both peers on the same bad link, as iroh's ladder has it; a relay at worst."""
-    internet = two_peers("port-restricted", "port-restricted", seed=SEED, access=LADDER[rung])
-    meeting = IceMeeting(internet)
-    network = internet.network
-    assert network.run_for(120, stop=lambda: meeting.connected), sequence(network.trace)
-    meeting.exchange(within=60)
 
 
 @pytest.mark.parametrize(("kind_a", "kind_b"), [("none", "none"), ("port-restricted", "cgnat")])

@@ -9,7 +9,8 @@ from natwalk.sim.clock import START, WALL_OFFSET, Alarm, Clock, SimulationError
 from natwalk.sim.diagram import sequence
 from natwalk.sim.driver import Driver, MessageCore, attach, attach_messages
 from natwalk.sim.host import Host, SimSocket
-from natwalk.sim.link import LADDER, Link, LinkConfig, Pipe
+from natwalk.sim.ladder import LADDER, allowance
+from natwalk.sim.link import Link, LinkConfig, Pipe
 from natwalk.sim.network import Network
 from natwalk.sim.pcapng import Capture
 from natwalk.sim.picture import sequence_svg
@@ -38,6 +39,7 @@ __all__ = [
     "SimSocket",
     "SimulationError",
     "Trace",
+    "allowance",
     "attach",
     "attach_messages",
     "sequence",

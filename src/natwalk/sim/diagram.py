@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from natwalk.sim.dissect import summary
+from natwalk.sim.dissect import of_packet
 from natwalk.sim.trace import Happening, Record, Trace
 
 WIDTH: Final = 14
@@ -25,7 +25,7 @@ class Arrow:
     @property
     def words(self) -> str:
         """What it is, how long it took (milliseconds), and why it was dropped if it was."""
-        what = self.sent.note if self.sent.packet is None else summary(self.sent.packet.payload)
+        what = self.sent.note if self.sent.packet is None else of_packet(self.sent.packet)
         if self.end is None:
             return f"{what}  (under way)"
         took = f"{(self.end.time - self.sent.time) * 1e3:.1f} ms"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from natwalk.nat import Packet
+
 _MAGIC_COOKIE: Final = b"\x21\x12\xa4\x42"  # RFC 8489 §5
 _METHODS: Final = {
     0x001: "Binding",
@@ -23,14 +25,32 @@ _ERROR_CODE: Final = 0x0009  # RFC 8489 §14.8
 _USE_CANDIDATE: Final = 0x0025  # RFC 8445 §16.1
 
 
+_RELAYS: Final = frozenset({3478, 3479})
+"""Ports that simulated relays listen at."""
+
+
+def of_packet(packet: Packet) -> str:
+    """What the payload of ``packet`` looks like.
+
+    ChannelData is looked for at a relay's port only: encrypted bytes look like it once in some ten thousand
+    packets, and the text of a trace is to be the same whatever the keys were.
+    """
+    return summary(
+        packet.payload, relayed=not _RELAYS.isdisjoint((packet.source.port, packet.destination.port))
+    )
+
+
 @lru_cache(maxsize=1024)
-def summary(payload: bytes) -> str:
-    """What ``payload`` looks like: STUN with method and class, ChannelData, QUIC by header form, or data."""
+def summary(payload: bytes, *, relayed: bool = True) -> str:
+    """What ``payload`` looks like: STUN with method and class, ChannelData, QUIC by header form, or data.
+
+    ChannelData only if it may be ``relayed``.
+    """
     if len(payload) >= 20 and payload[0] < 0x40 and payload[4:8] == _MAGIC_COOKIE:
         return _stun(payload)
-    if len(payload) >= 4 and 0x40 <= payload[0] <= 0x4F and _fits_channel_data(payload):
+    if relayed and len(payload) >= 4 and 0x40 <= payload[0] <= 0x4F and _fits_channel_data(payload):
         inner = payload[4 : 4 + int.from_bytes(payload[2:4], "big")]
-        return f"ChannelData {payload[:2].hex()} ({summary(inner)})"
+        return f"ChannelData {payload[:2].hex()} ({summary(inner, relayed=False)})"
     if len(payload) >= 21 and payload[0] >= 0xC0 and payload[1:5] in (b"\0\0\0\1", b"\x6b\x33\x43\xcf"):
         return "QUIC long header"
     return "data" if payload else "empty"

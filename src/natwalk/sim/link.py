@@ -59,23 +59,6 @@ class LinkConfig:
             raise ValueError(f"an MTU of IP is between 68 and 65535, not {self.mtu}")
 
 
-LADDER: Final = {
-    name: LinkConfig(rate=mbits * 1e6, delay=ms / 1e3, jitter=jitter / 1e3, loss=loss, burst=burst)
-    for name, mbits, ms, jitter, loss, burst in (
-        ("good-wifi", 100, 16, 0, 0.001, None),
-        ("congested-wifi", 25, 40, 12, 0.01, 6),
-        ("weak-4g", 8, 90, 15, 0.02, 8),
-        ("slow-3g", 3, 200, 30, 0.03, 10),
-        ("congested-cell", 1.5, 300, 40, 0.05, 12),
-        ("very-bad", 0.8, 450, 60, 0.08, 20),
-        ("satellite", 25, 600, 40, 0.015, 6),
-        ("barely-usable", 0.5, 450, 80, 0.12, 25),
-        ("absurd", 0.25, 800, 150, 0.25, 40),
-    )
-}
-"""Bad links by name, from good to absurd: iroh's patchbay ladder."""
-
-
 class Pipe:
     """One direction of a link."""
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import Final
 
 from natwalk.sim.diagram import Arrow, arrows, columns_of, node_of
-from natwalk.sim.dissect import summary
+from natwalk.sim.dissect import of_packet
 from natwalk.sim.trace import Happening, Record, Trace
 
 _ROW: Final = 24
@@ -85,7 +85,7 @@ def _sort(arrow: Arrow) -> str:
         return "dropped"
     if arrow.sent.packet is None:
         return "message"
-    first = summary(arrow.sent.packet.payload).partition(" ")[0]
+    first = of_packet(arrow.sent.packet).partition(" ")[0]
     return first if first in _COLOURS else "data"
 
 

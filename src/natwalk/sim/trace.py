@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from natwalk.nat import Packet
-from natwalk.sim.dissect import summary
+from natwalk.sim.dissect import of_packet
 
 
 class Happening(Enum):
@@ -51,7 +51,7 @@ class Record(NamedTuple):
             case Happening.DROP:
                 return f"{flow}  {self.note}"
             case _:
-                return f"{flow}  {len(packet.payload)} B  {summary(packet.payload)}"
+                return f"{flow}  {len(packet.payload)} B  {of_packet(packet)}"
 
 
 class Trace:
