@@ -45,6 +45,7 @@ class Peer:
     def __init__(self, world: World, site: Site, name: str, config: IceConfig, *, controlling: bool) -> None:
         self.world = world
         self.name = name
+        self.lite = config.lite
         self.host = site.host
         self.agent = IceAgent(config, controlling=controlling, random_bytes=site.host.random_bytes)
         self.events: list[tuple[float, IceEvent]] = []
@@ -67,7 +68,8 @@ class Peer:
 
     def introduce(self) -> None:
         """Send our parameters to the other side."""
-        self.world.signal(self.other, self.other.agent.set_remote_parameters, self.agent.local_parameters)
+        told = partial(self.other.agent.set_remote_parameters, lite=self.lite)
+        self.world.signal(self.other, told, self.agent.local_parameters)
 
     @property
     def sockets(self) -> list[Address]:

@@ -109,9 +109,9 @@ class Connection:
         await self._gathered
         return self._agent.local_candidates
 
-    def set_remote_parameters(self, parameters: IceParameters) -> None:
-        """Tell the agent the peer's ufrag and password: checks can start."""
-        self._agent.set_remote_parameters(parameters, self._loop.time())
+    def set_remote_parameters(self, parameters: IceParameters, *, lite: bool = False) -> None:
+        """Tell the agent the peer's ufrag and password, and whether it is a lite agent: checks can start."""
+        self._agent.set_remote_parameters(parameters, self._loop.time(), lite=lite)
         self._flush()
 
     def add_remote_candidate(self, candidate: Candidate | NamedCandidate | None) -> None:

@@ -47,7 +47,8 @@ class IceAgent:
 
     The driver tells it of bound sockets with :meth:`add_local_address`, sends the candidates of the
     events to the peer, feeds in the peer's, and moves datagrams. Data is taken from every validated pair
-    and may be sent on any of them. ``tie_breaker`` (64 bits) is random unless given.
+    and may be sent on any of them. ``tie_breaker`` (64 bits) is random unless given. A lite agent is never
+    controlling, whatever ``controlling`` says (RFC 8445 §6.1.1).
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class IceAgent:
         elif not 0 <= tie_breaker < 2**64:
             raise ValueError(f"tie_breaker {tie_breaker} does not fit 64 bits")
         local = IceParameters.generate(random_bytes)
-        session = Session(config, random_bytes, controlling, tie_breaker, local)
+        session = Session(config, random_bytes, controlling and not config.lite, tie_breaker, local)
         self._session = session
         self._relays = Relays(session)
         self._gatherer = Gatherer(session, self._relays)
@@ -166,14 +167,22 @@ class IceAgent:
         self._gatherer.complete()
         self._settle(now)
 
-    def set_remote_parameters(self, parameters: IceParameters, now: float) -> None:
-        """Learn the peer's ufrag and password; checks start. LocalProtocolError if they change."""
+    def set_remote_parameters(self, parameters: IceParameters, now: float, *, lite: bool = False) -> None:
+        """Learn the peer's ufrag and password; checks start. ``lite`` tells that the peer is a lite agent.
+
+        Then this side is controlling, whatever it was made (RFC 8445 §6.1.1). Raises LocalProtocolError if
+        the parameters change, or when both sides are lite: nobody would check anything.
+        """
         self._require_running("set_remote_parameters()")
         if self._session.remote == parameters:
             return
         if self._session.remote is not None:
             raise LocalProtocolError("the remote parameters are set already: a restart needs a new agent")
+        if lite and self._session.config.lite:
+            raise LocalProtocolError("both sides are lite: nobody would send a check")
         self._session.remote = parameters
+        if lite:
+            self._session.controlling = True
         self._life.start(now)
         self._settle(now)
 
@@ -224,9 +233,11 @@ class IceAgent:
     def probe(self, pair: PairId, size: int, now: float) -> None:
         """Send one check padded to ``size`` bytes of UDP payload on a valid pair; a ProbeResult follows.
 
-        Sizes are rounded up to a multiple of 4. Raises LocalProtocolError for a pair that is not valid
-        and for sizes smaller than a check or larger than a datagram.
+        Sizes are rounded up to a multiple of 4. Raises LocalProtocolError for a pair that is not valid,
+        for sizes smaller than a check or larger than a datagram, and in a lite agent.
         """
+        if self._session.config.lite:
+            raise LocalProtocolError("a lite agent sends no checks")
         target = self._pairing.checklist.get(pair)
         if target is None or not target.valid or self._stopped:
             raise LocalProtocolError(f"pair {pair} is not valid")
@@ -370,19 +381,24 @@ class IceAgent:
     def _pump(self, now: float) -> None:
         """Start transactions as the pacing allows: triggered checks, then questions and checks in turn."""
         while self._pacer.ready(now):
-            pair = self._pairing.checklist.next_triggered() if self._session.remote else None
+            pair = self._pairing.checklist.next_triggered() if self._checking else None
             if pair is None and not self._asked_last and self._gatherer.start_next(now):
                 self._asked_last = True
                 self._pacer.took(now)
                 continue
             self._asked_last = False
-            if pair is None and self._session.remote:
+            if pair is None and self._checking:
                 pair = self._pairing.checklist.next_ordinary(self._life.selection.wanted)
             if pair is not None:
                 self._check(pair, now)
                 self._pacer.took(now)
             elif not self._gatherer.ready(now):
                 return
+
+    @property
+    def _checking(self) -> bool:
+        """Whether this side sends checks: it is full, and knows whom to."""
+        return self._session.remote is not None and not self._session.config.lite
 
     def _check(self, pair: CandidatePair, now: float) -> None:
         outstanding = self._pairing.checklist.outstanding
@@ -425,7 +441,7 @@ class IceAgent:
     def _next_deadline(self, now: float) -> float | None:
         question = self._gatherer.next_question()
         pump = None if question is None else max(question, self._pacer.at(now))
-        if self._session.remote and self._pairing.checklist.has_work(self._life.selection.wanted):
+        if self._checking and self._pairing.checklist.has_work(self._life.selection.wanted):
             pump = earliest(pump, self._pacer.at(now))
         return earliest(
             pump,

@@ -57,6 +57,9 @@ class IceConfig:
     stun_servers: tuple[Address, ...] = ()
     turn_servers: tuple[TurnServerAddress, ...] = ()
     policy: TransportPolicy = TransportPolicy.ANY
+    lite: bool = False
+    """Only answer: for a host that everybody reaches, whose peer does everything else (RFC 8445 §2.5). Its
+    peer has to be a full agent, which is told so; no servers are asked and no checks are sent."""
     hosts: HostCandidates = HostCandidates.SHOWN
     local_filter: AddressFilter = ANY_ADDRESS
     """Which of our own addresses are used; what does not pass is reported and left alone."""
@@ -108,6 +111,8 @@ class IceConfig:
     def __post_init__(self) -> None:
         if self.ta < MIN_TA:
             raise ValueError(f"ta {self.ta} is under the {MIN_TA} s of RFC 8445 §14.2")
+        if self.lite and (self.stun_servers or self.turn_servers or self.policy is TransportPolicy.RELAY):
+            raise ValueError("a lite agent has host candidates only: no servers (RFC 8445 §5.2)")
         if self.early_failure > self.patience:
             raise ValueError(f"early_failure {self.early_failure} is longer than patience {self.patience}")
         if self.consent_interval * 1.2 >= self.consent_expiry:

@@ -247,6 +247,8 @@ class Connectivity:
         session = self._session
         if request.controlling is None or request.controlling != session.controlling:
             return False
+        if session.config.lite:
+            return True  # it has no other role
         ours, theirs = session.tie_breaker, request.tie_breaker
         if ours == theirs:  # both sides would go on forever changing to the same role
             session.tie_breaker = int.from_bytes(session.random_bytes(8), "big")

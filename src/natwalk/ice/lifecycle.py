@@ -6,6 +6,7 @@ from typing import Final
 
 from natwalk.core import Address, Path, earliest
 from natwalk.ice.candidate import Candidate
+from natwalk.ice.checks import CheckRequest
 from natwalk.ice.connectivity import Check, Connectivity, Heard, Outcome, Purpose
 from natwalk.ice.consent import Consent, choose_kept
 from natwalk.ice.events import (
@@ -88,11 +89,28 @@ class Lifecycle:
         pair.traffic.responses_sent += 1
         again = request.message.transaction_id == pair.heard_id
         pair.heard_id = request.message.transaction_id
+        if self._session.config.lite:
+            self._heard_by_lite(pair, request, now)
+            return
         if not (pair.valid or (again and pair.state in {State.WAITING, State.IN_PROGRESS})):
             self._retrigger(pair, now)
         if request.use_candidate:
             self.selection.nominated_by_peer(pair, request.message.transaction_id, now)
             self._rekeep(now)
+
+    def _heard_by_lite(self, pair: CandidatePair, request: CheckRequest, now: float) -> None:
+        """A nominating check makes a valid pair by itself (RFC 8445 §7.3.2).
+
+        Later checks keep it so: a lite agent asks nothing, so the peer's consent shows in its questions.
+        """
+        if request.use_candidate and not pair.valid:
+            pair.on(On.SUCCESS)
+            pair.confirmed_at, pair.reason, pair.parked, pair.retry_at = now, "", False, None
+            self._validated(pair, now)
+        if pair.valid:
+            pair.confirmed_at, pair.unanswered_since = now, None
+        if request.use_candidate:
+            self.selection.nominated_by_peer(pair, request.message.transaction_id, now)
 
     def outcome(self, outcome: Outcome, now: float) -> None:
         """A check has ended."""
@@ -230,7 +248,8 @@ class Lifecycle:
         self._gone(pair, reason, now)
 
     def _expire(self, pair: CandidatePair, now: float) -> None:
-        if pair in self._consent.kept or self.selection.wanted(pair):
+        in_use = pair is self.selection.pair or pair in self._consent.kept
+        if in_use or self.selection.wanted(pair):
             self._lose(pair, f"no answer for {self._session.config.consent_expiry:.0f} s", now)
             return
         pair.on(On.PARK)
@@ -265,7 +284,8 @@ class Lifecycle:
             self._patience.start(now)
 
     def _rekeep(self, now: float) -> None:
-        self._consent.keep(choose_kept(self._pairing.checklist, self.selection.pair), now)
+        if not self._session.config.lite:
+            self._consent.keep(choose_kept(self._pairing.checklist, self.selection.pair), now)
 
     def _unpark(self) -> None:
         for pair in self._pairing.checklist:
