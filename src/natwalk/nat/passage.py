@@ -176,8 +176,15 @@ def expected(
 
     Raises ValueError for a name no table knows.
     """
-    letter = passage(kind_a, kind_b)
-    if same_lan or letter is Passage.DIRECT or (letter is Passage.GUESSED and abilities.guessing):
+    if same_lan:
         return Outcome.DIRECT
-    udp = "udp-blocked" not in (row(kind_a), row(kind_b))
+    return between(row(kind_a), row(kind_b), abilities=abilities)
+
+
+def between(row_a: str, row_b: str, *, abilities: Abilities = TODAY) -> Outcome:
+    """What two peers end up on whose NATs behave like these :data:`ROWS`; raises KeyError for others."""
+    letter = PASSAGES[row_a, row_b]
+    if letter is Passage.DIRECT or (letter is Passage.GUESSED and abilities.guessing):
+        return Outcome.DIRECT
+    udp = "udp-blocked" not in (row_a, row_b)
     return Outcome.RELAY if udp or abilities.relay_over_tcp else Outcome.NONE
