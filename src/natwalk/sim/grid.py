@@ -55,9 +55,8 @@ def grid_svg(abilities: Abilities = TODAY) -> str:
     legend = (
         "EIM, APDM: mapping that does not, or does, depend on the destination. EIF, ADF, APDF: filtering "
     )
-    shapes.append(
-        f'<text class="how" x="16" y="{height - 28}">{legend}by nothing, by address, by address and port.</text>'
-    )
+    legend += "by nothing, by address, by address and port."
+    shapes.append(f'<text class="how" x="16" y="{height - 28}">{legend}</text>')
     shapes.append(
         f'<text class="how" x="16" y="{height - 12}">* direct once ports are guessed. '
         "Two peers on one LAN are direct whatever the NAT.</text>"
