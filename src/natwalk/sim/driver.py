@@ -70,7 +70,7 @@ class Driver(Generic[E]):
         self._end: ChannelEnd | None = None
         self._on_event: Callable[[E], None] = on_event or self.events.append
         self._sockets: dict[Address, SimSocket] = {}
-        self._alarm = network.alarm(self._ring)
+        self._alarm = network.alarm(lambda: host.when_awake(self._ring))
         self._busy = False
 
     def do(self, command: Callable[..., object], *args: object, **options: object) -> None:
@@ -120,9 +120,10 @@ class Driver(Generic[E]):
     def listen(self, messages: MessageCore, end: ChannelEnd) -> None:
         """Carry messages between ``messages`` (the core or a part of it) and a channel."""
         self._messages, self._end = messages, end
-        end.on_message = lambda text: self._input(messages.receive_message, text)
-        end.on_made = lambda: self._input(messages.connection_made)
-        end.on_lost = lambda: self._input(messages.connection_lost)
+        wait = self.host.when_awake
+        end.on_message = lambda text: wait(self._input, messages.receive_message, text)
+        end.on_made = lambda: wait(self._input, messages.connection_made)
+        end.on_lost = lambda: wait(self._input, messages.connection_lost)
 
     def _input(self, call: Callable[..., None], *args: object) -> None:
         if not self.closed:
@@ -134,6 +135,8 @@ class Driver(Generic[E]):
             self._input(self._datagrams.receive, data, path)
 
     def _ring(self) -> None:
+        if self.closed:
+            return
         now = self.network.now
         self.core.handle_timeout(now)
         due = self.core.next_timeout()

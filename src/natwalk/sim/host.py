@@ -8,7 +8,7 @@ from typing import Final
 
 from natwalk.core import Address, Drops, LocalProtocolError
 from natwalk.nat import IpProtocol, Packet
-from natwalk.sim.clock import Clock
+from natwalk.sim.clock import Clock, SimulationError
 from natwalk.sim.link import Pipe
 from natwalk.sim.trace import Happening, Trace
 
@@ -42,6 +42,8 @@ class Host:
     """
 
     SOCKETS: Final = 4096
+    MISSED: Final = 10_000
+    """What may wait for it to wake up."""
 
     def __init__(self, name: str, clock: Clock, trace: Trace, rng: Random, serial: Callable[[], int]) -> None:
         self.name = name
@@ -50,6 +52,8 @@ class Host:
         self._trace = trace
         self._rng = rng
         self._serial = serial
+        self.asleep = False
+        self._missed: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self._uplinks: dict[str, Pipe] = {}
         self._sockets: dict[Address, SimSocket] = {}
 
@@ -94,6 +98,28 @@ class Host:
         if self._sockets.get(socket.address) is socket:
             del self._sockets[socket.address]
 
+    def sleep(self) -> None:
+        """Suspend the machine: no timer rings, no core hears anything, what arrives is lost."""
+        self.asleep = True
+        self._trace.add(self._clock.now, Happening.SCENARIO, self.name, 0, None, "asleep")
+
+    def wake(self) -> None:
+        """Resume it: what waited happens now, in order. Its clock has gone on meanwhile."""
+        self.asleep = False
+        self._trace.add(self._clock.now, Happening.SCENARIO, self.name, 0, None, "awake")
+        missed, self._missed = self._missed, []
+        for call, args in missed:
+            self._clock.call_at(self._clock.now, call, *args)
+
+    def when_awake(self, call: Callable[..., None], *args: object) -> None:
+        """Have ``call(*args)`` made as soon as the machine is awake: now, unless it sleeps."""
+        if self.asleep:
+            if len(self._missed) >= self.MISSED:
+                raise SimulationError(f"{self.MISSED} things wait for {self.name} to wake up")
+            self._missed.append((call, args))
+        else:
+            call(*args)
+
     def send(self, packet: Packet) -> None:
         """Put one packet on the link its source address belongs to, or hand it to a socket of its own."""
         serial = self._serial()
@@ -107,6 +133,9 @@ class Host:
 
     def receive(self, packet: Packet, serial: int) -> None:
         """Take one packet off the link."""
+        if self.asleep:
+            self._drop(packet, serial, "asleep")
+            return
         socket = self._sockets.get(packet.destination) if packet.protocol is IpProtocol.UDP else None
         if socket is None:
             self._drop(packet, serial, "no socket")

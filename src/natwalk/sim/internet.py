@@ -144,7 +144,7 @@ def two_peers(
     203.0.113.10 and .11, and at 2001:db8:5::10. Raises ValueError for an unknown kind, or when one LAN is
     asked to have two kinds or IPv6.
     """
-    attached_a, attached_b = _attachment(nat_a), _attachment(nat_b)
+    attached_a, attached_b = attachment(nat_a), attachment(nat_b)
     (spec_a, spec_a6), (spec_b, spec_b6) = attached_a.specs, attached_b.specs
     network = Network(seed, trace=trace)
     core = network.router("core")
@@ -155,7 +155,7 @@ def two_peers(
     if carrier is not None:
         outer = network.router("carrier", carrier, public_addresses=(CARRIER,))
         network.connect(outer, core, CARRIER, config=LAN)
-    builder = _Builder(network, outer, shared=carrier is not None)
+    builder = Builder(network, outer, shared=carrier is not None)
     if same_lan:
         if spec_a is None or spec_a != spec_b or spec_a6 is not None or spec_b6 is not None:
             raise ValueError(f"peers on one LAN have one NAT, not {nat_a} and {nat_b}")
@@ -166,7 +166,8 @@ def two_peers(
     return Internet(network, core, server, a, b)
 
 
-def _attachment(kind: Kind) -> Attachment:
+def attachment(kind: Kind) -> Attachment:
+    """The attachment that ``kind`` stands for; raises ValueError for an unknown one."""
     match kind:
         case Attachment():
             return kind
@@ -186,7 +187,7 @@ class _Way:
     """What the access link leads to, the peer's public address first."""
 
 
-class _Builder:
+class Builder:
     """Builds sites onto the router ``outer``; ``shared``: that one translates once more."""
 
     def __init__(self, network: Network, outer: Router, *, shared: bool) -> None:
@@ -197,12 +198,22 @@ class _Builder:
     def site(
         self, name: str, attached: Attachment, regions: tuple[Region, Region], config: LinkConfig
     ) -> Site:
-        """One peer with its routers, and the access link."""
-        host = self._network.host(name)
+        """A new peer with its routers, and the access link."""
+        return self.attach(self._network.host(name), name, attached, regions, config)
+
+    def attach(
+        self,
+        host: Host,
+        name: str,
+        attached: Attachment,
+        regions: tuple[Region, Region],
+        config: LinkConfig,
+    ) -> Site:
+        """Connect ``host`` by routers of its own, which have ``name`` in theirs."""
         ways: dict[int, _Way] = {}
         for version, spec, region in zip((4, 6), attached.specs, regions, strict=True):
             if spec is not None:
-                ways[version] = self._way(host, spec, region, version)
+                ways[version] = self._way(host, name, spec, region, version)
         first = next(iter(ways.values()))
         addresses = [address for way in ways.values() for address in way.addresses]
         node: Host | Router | _Junction = first.end
@@ -219,7 +230,7 @@ class _Builder:
             ways[6].addresses[0] if 6 in ways else None,
         )
 
-    def _way(self, host: Host, spec: KindSpec, region: Region, version: int) -> _Way:
+    def _way(self, host: Host, name: str, spec: KindSpec, region: Region, version: int) -> _Way:
         """The routers of one IP version, from inside out."""
         network = self._network
         if self._shared and version == 4:
@@ -236,8 +247,8 @@ class _Builder:
                 others = (
                     () if more else tuple(map(region.public.format, range(21, 20 + spec.public_addresses)))
                 )
-            name = f"{_role(spec, depth)}{'' if version == 4 else version}-{host.name}"
-            router = network.router(name, layer, public_addresses=(outside, *others))
+            role = f"{_role(spec, depth)}{'' if version == 4 else version}-{name}"
+            router = network.router(role, layer, public_addresses=(outside, *others))
             network.connect(node, router, *addresses, config=LAN)
             if spec.services is not None and not routers and isinstance(router.box, Nat):
                 lan = spec.services.at(region.private.format(1), f"{region.private.format(0)}/24")
