@@ -43,7 +43,21 @@ def _refused(error: LabError) -> _Refused:
     return _WrongTopology(str(error)) if isinstance(error, LayoutError) else _Refused(str(error))
 
 
-@click.group()
+class _Group(click.Group):
+    """Imports the matrix, which needs much more, when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), "matrix"})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "matrix":
+            from natwalk.cli.lab_matrix import matrix
+
+            return matrix
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Group)
 def lab() -> None:
     """Build an internet on this machine and run programs on its hosts.
 
