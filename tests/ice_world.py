@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from natwalk.core import Address, IPAddress, Path
+from natwalk.core import Address, IPAddress, Path, Transport
 from natwalk.ice import (
     Candidate,
     CandidateGathered,
@@ -20,11 +20,14 @@ from natwalk.ice import (
     NamePublished,
     NameWanted,
     PairInfo,
+    StreamReleased,
+    StreamWanted,
     TurnServerAddress,
     read_candidate,
 )
 from natwalk.sim import Driver, LinkConfig, attach
 from natwalk.sim.internet import SERVER, SERVER_ALTERNATE, Internet, Site, two_peers
+from natwalk.sim.streams import Stream
 from natwalk.sim.turn import attach_turn_server
 from natwalk.stun import BindingServer
 from natwalk.turn import PeerPolicy, TurnConfig, TurnServer
@@ -32,6 +35,7 @@ from natwalk.turn import PeerPolicy, TurnConfig, TurnServer
 E = TypeVar("E")
 
 LISTENER = Address(SERVER, 3478)
+STREAM_DELAY = 0.02
 STUN_ONLY = Address(SERVER_ALTERNATE, 3478)
 TURN = TurnServerAddress(LISTENER, "user", "secret")
 LAB = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
@@ -47,6 +51,8 @@ class Peer:
         self.name = name
         self.lite = config.lite
         self.host = site.host
+        self.public = site.public
+        self.streams: dict[Path, Stream] = {}
         self.agent = IceAgent(config, controlling=controlling, random_bytes=site.host.random_bytes)
         self.events: list[tuple[float, IceEvent]] = []
         self.other: Peer
@@ -112,10 +118,43 @@ class Peer:
                 self.world.names[name] = ip
             case NameWanted(name):
                 self.world.network.after(0.02, partial(self._resolve, name))
+            case StreamWanted(server):
+                self.world.network.after(2 * STREAM_DELAY, partial(self._connect, server))
+            case StreamReleased(path):
+                if path in self.streams:
+                    self.streams.pop(path).cut()
             case GatheringFinished():
                 self.world.signal(self.other, self.other.agent.end_of_remote_candidates)
             case _:
                 pass
+
+    def _connect(self, server: TurnServerAddress) -> None:
+        """A TCP connection to the TURN server, which no NAT stops, unless the world says so."""
+        world = self.world
+        if world.refuses_streams or self.driver.closed:
+            self.driver.do(self.agent.stream_failed, server, "connection refused")
+            return
+        world.ports += 1
+        stream = Stream(
+            world.network,
+            self.driver,
+            world.turn_driver,
+            local=Address(self.host.address, world.ports),
+            remote=server.address,
+            seen=Address(self.public, world.ports),
+            delay=STREAM_DELAY,
+            transport=server.transport,
+            on_lost=self._stream_lost,
+        )
+        self.streams[stream.here] = stream
+        self.driver.do(self.agent.stream_opened, server, stream.here.local)
+
+    def _stream_lost(self, path: Path) -> None:
+        if path in self.streams:
+            del self.streams[path]
+            self.driver.do(self.agent.stream_closed, path, "the connection was reset")
+        elif path.remote.host == self.public:
+            self.world.turn_driver.do(self.world.turn.client_closed, path)
 
     def _resolve(self, name: str) -> None:
         """Whoever publishes a name is heard by everybody, as on one local network."""
@@ -144,6 +183,8 @@ class World:
         self.signal_delay = signal_delay
         self.signalling = True
         self.names: dict[str, IPAddress] = {}
+        self.refuses_streams = False
+        self.ports = 20_000
         server = self.internet.server
         turn = TurnConfig(
             users={"user": "secret"},
@@ -153,6 +194,8 @@ class World:
         )
         self.turn = TurnServer(turn, random_bytes=server.random_bytes)
         self.turn_driver = attach_turn_server(self.network, self.turn, server, [LISTENER])
+        self.turn.add_listener(LISTENER, transport=Transport.TCP)
+        self.turn.add_listener(LISTENER, transport=Transport.TLS)
         attach(self.network, BindingServer(), server, [STUN_ONLY])
         self.a = Peer(self, self.internet.a, "a", config, controlling=controlling[0])
         self.b = Peer(self, self.internet.b, "b", config_b or config, controlling=controlling[1])

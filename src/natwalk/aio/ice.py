@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import secrets
+import ssl
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
+from natwalk.aio.client_tls import ClientTls
 from natwalk.aio.interfaces import local_addresses
 from natwalk.aio.mdns import MdnsSocket
+from natwalk.aio.server_link import ServerLink, open_link
 from natwalk.aio.udp import OnDatagrams, UdpSocket
-from natwalk.core import Address, IPAddress, LocalProtocolError, NatError, Path
+from natwalk.core import Address, IPAddress, LocalProtocolError, NatError, Path, Transport
 from natwalk.ice import (
     Candidate,
     DataReceived,
@@ -28,7 +32,11 @@ from natwalk.ice import (
     NameWanted,
     PairInfo,
     PairSelected,
+    StreamReleased,
+    StreamWanted,
+    TurnServerAddress,
 )
+from natwalk.stun.resolution import ServerEndpoint
 
 RECEIVE_QUEUE_LIMIT: Final = 1024
 
@@ -46,7 +54,8 @@ class Connection:
     local IP addresses to use, all of this machine's by default; ``on_event`` sees every event of the
     agent, data excepted, which is what trickling needs. ``ports`` is the first and the last port a socket
     may be bound to. Names of candidates are published and looked up by multicast DNS on the networks of the
-    ``addresses``. ``await close()`` when done.
+    ``addresses``. TURN servers over TCP, TLS and DTLS are connected to as the agent wants them; ``tls`` says
+    which certificates are trusted. ``await close()`` when done.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class Connection:
         controlling: bool,
         addresses: Iterable[IPAddress] | None = None,
         ports: tuple[int, int] | None = None,
+        tls: ClientTls | None = None,
         on_event: Callable[[IceEvent], None] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -67,6 +77,9 @@ class Connection:
         self._addresses = None if addresses is None else list(addresses)
         self._ports = ports
         self._mdns: MdnsSocket | None = None
+        self._tls = tls
+        self._links: dict[Path, ServerLink] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
         self._on_event = on_event
         self._sockets: dict[Address, UdpSocket] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -150,6 +163,7 @@ class Connection:
         self._flush()
         try:
             await self._idle.wait()  # a TURN server has to be told, and may have to be told again
+            await self._close_links()
         finally:
             self._release()
 
@@ -211,6 +225,49 @@ class Connection:
         except OSError:  # no multicast here: the name stands for nothing
             self._agent.name_resolved(name, None, self._loop.time())
 
+    async def _open_stream(self, server: TurnServerAddress) -> None:
+        endpoint = ServerEndpoint(server.address, server.transport, server.name or server.address.host)
+        try:
+            link = await open_link(endpoint, self._on_messages, self._on_link_closed, tls=self._tls)
+        except (OSError, NatError) as error:
+            self._agent.stream_failed(server, _reason(error), self._loop.time())
+        else:
+            self._links[link.path] = link
+            self._agent.stream_opened(server, link.path.local, self._loop.time())
+        self._flush()
+
+    def _connect_to(self, server: TurnServerAddress) -> None:
+        task = self._loop.create_task(self._open_stream(server))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    def _on_messages(self, path: Path, messages: list[bytes]) -> None:
+        now = self._loop.time()
+        for message in messages:
+            self._agent.receive(message, path, now)
+        self._flush()
+
+    def _on_link_closed(self, path: Path, reason: str) -> None:
+        self._links.pop(path, None)
+        self._agent.stream_closed(path, reason, self._loop.time())
+        self._flush()
+
+    def _close_link(self, path: Path) -> None:
+        link = self._links.pop(path, None)
+        if link is not None:
+            link.close()
+
+    async def _close_links(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        links = list(self._links.values())
+        self._links.clear()
+        for link in links:
+            link.close()
+        for link in links:
+            await link.wait_closed()
+
     def _release(self) -> None:
         if self._mdns is not None:
             self._mdns.close()
@@ -252,6 +309,11 @@ class Connection:
     def _drain(self) -> None:
         while True:
             while (out := self._agent.poll_transmit()) is not None:
+                if out.path.transport is not Transport.UDP:
+                    link = self._links.get(out.path)
+                    if link is not None:
+                        link.send((out.data,))
+                    continue
                 sock = self._sockets.get(out.path.local)
                 if sock is not None:
                     sock.send(out.data, out.path.remote)
@@ -269,6 +331,10 @@ class Connection:
                 return
             case NamePublished(name, ip):
                 self._names().publish(name, ip)
+            case StreamWanted(server):
+                self._connect_to(server)
+            case StreamReleased(path):
+                self._close_link(path)
             case NameWanted(name):
                 self._look_up(name)
             case GatheringFinished() if not self._gathered.done():
@@ -286,3 +352,10 @@ class Connection:
         if not self._ended.done():
             self._ended.set_result(reason)
             self._received.put_nowait(None)
+
+
+def _reason(error: OSError | NatError) -> str:
+    """Why there is no connection, for people."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -27,6 +27,8 @@ from natwalk.ice.events import (
     PairSelected,
     PairValidated,
     ProbeResult,
+    StreamReleased,
+    StreamWanted,
 )
 from natwalk.ice.mdns import Mdns, NameResolved
 from natwalk.ice.pair import PairId, PairInfo, State, pair_priority
@@ -64,6 +66,8 @@ __all__ = [
     "PairValidated",
     "ProbeResult",
     "State",
+    "StreamReleased",
+    "StreamWanted",
     "TransportPolicy",
     "TurnServerAddress",
     "candidate_from_json",

@@ -19,13 +19,14 @@ from natwalk.core import (
     Path,
     RandomBytes,
     Transmit,
+    Transport,
     earliest,
 )
 from natwalk.ice import stats
 from natwalk.ice.candidate import Candidate, NamedCandidate
-from natwalk.ice.config import IceConfig
+from natwalk.ice.config import IceConfig, TurnServerAddress
 from natwalk.ice.connectivity import Connectivity, Purpose
-from natwalk.ice.events import IceEvent, IceFailed
+from natwalk.ice.events import IceEvent, IceFailed, StreamReleased
 from natwalk.ice.gathering import Gatherer
 from natwalk.ice.lifecycle import Lifecycle
 from natwalk.ice.names import PeerNames
@@ -206,6 +207,28 @@ class IceAgent:
             self._life.add_remote(candidate, now)
         self._settle(now)
 
+    def stream_opened(self, server: TurnServerAddress, local: Address, now: float) -> None:
+        """The connection that was wanted is there, from ``local``; its messages go by :meth:`receive`.
+
+        Each has to be whole, with ``Path(local, server.address, server.transport)``, and so are the
+        transmits. Raises LocalProtocolError when nobody wanted it. After the end it is released at once.
+        """
+        if self._closed:
+            self._session.events.put(StreamReleased(Path(local, server.address, server.transport)))
+        else:
+            self._relays.stream_opened(server, local, now)
+        self._settle(now)
+
+    def stream_failed(self, server: TurnServerAddress, reason: str, now: float) -> None:
+        """The connection that was wanted is not to be had; ``reason`` is a short phrase for people."""
+        self._relays.stream_failed(server, reason)
+        self._settle(now)
+
+    def stream_closed(self, path: Path, reason: str, now: float) -> None:
+        """A connection has ended, and with it the relayed address that it was for."""
+        self._relays.stream_closed(path, reason)
+        self._settle(now)
+
     def end_of_remote_candidates(self, now: float) -> None:
         """The peer has no more candidates (RFC 8838 §14)."""
         self._require_running("end_of_remote_candidates()")
@@ -268,6 +291,8 @@ class IceAgent:
         if self._relays.owns(datagram, path):
             self._relays.receive(datagram, path, now)
             self._settle_relays(now)
+        elif path.transport is not Transport.UDP:
+            self.drops.add("on a stream, and not of its allocation")
         else:
             self._incoming(datagram, path, now)
 

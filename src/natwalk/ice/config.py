@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from natwalk.core import Address
+from natwalk.core import Address, Transport
 from natwalk.ice.address_filter import ANY_ADDRESS, AddressFilter
 
 MIN_TA: Final = 0.005
@@ -37,11 +37,17 @@ class HostCandidates(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TurnServerAddress:
-    """A TURN server and the long-term credentials to use there (RFC 8489 §9.2)."""
+    """A TURN server and the long-term credentials to use there (RFC 8489 §9.2).
+
+    ``transport`` is how it is reached: over anything but UDP the driver opens a connection when an event
+    asks for it. ``name`` is what its certificate is for, when that is not its address.
+    """
 
     address: Address
     username: str
     password: str = field(repr=False)
+    transport: Transport = Transport.UDP
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,9 @@ class IceConfig:
     reflexive_keepalive: float = 15.0
     """How often a server-reflexive mapping is refreshed until a pair is selected (RFC 8445 §5.1.1.4)."""
     relay_stagger: float = 0.5
-    """How long one local address has for its allocation before the next one tries the same server."""
+    """How long one local address has for its allocation before the next one tries the same server.
+
+    So long, too, all servers over UDP have before those over other transports are connected to."""
 
     type_wait: float = 0.1
     """How long a valid direct pair waits for a better one before it is nominated."""

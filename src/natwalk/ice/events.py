@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from natwalk.core import Address, IPAddress
+from natwalk.core import Address, IPAddress, Path
 from natwalk.ice.candidate import Candidate
+from natwalk.ice.config import TurnServerAddress
 from natwalk.ice.pair import PairId, PairInfo
 
 
@@ -29,6 +30,20 @@ class NameWanted:
     """The peer goes by ``name``: look it up on the local network, and tell ``IceAgent.name_resolved``."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWanted:
+    """Connect to a TURN server by its transport; then ``IceAgent.stream_opened`` or ``stream_failed``."""
+
+    server: TurnServerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReleased:
+    """The connection at ``path`` carries nothing more: close it."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,8 @@ IceEvent = (
     CandidateGathered
     | NamePublished
     | NameWanted
+    | StreamWanted
+    | StreamReleased
     | GatheringFinished
     | GatheringProblem
     | MappingLearned

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Final
 
-from natwalk.core import Address, LocalProtocolError, Path, Reach, Transmit, earliest, reach
+from natwalk.core import Address, LocalProtocolError, Path, Reach, Transmit, Transport, earliest, reach
 from natwalk.ice.address_filter import is_public
 from natwalk.ice.candidate import (
     Candidate,
@@ -25,7 +25,7 @@ from natwalk.ice.events import (
 )
 from natwalk.ice.names import OwnNames
 from natwalk.ice.pacing import gathering_rto
-from natwalk.ice.relays import RelayDown, Relays, RelayUp
+from natwalk.ice.relays import RelayDown, Relays, RelayUp, slot
 from natwalk.ice.remote_filter import normal
 from natwalk.ice.session import Session
 from natwalk.stun import (
@@ -45,6 +45,7 @@ _KEEPALIVE_RC: Final = 3
 _MAX_REALLOCATIONS: Final = 4
 _REALLOCATION_PAUSE: Final = 1.0  # seconds before the first, four times as long before each further one
 _MAX_REFLEXIVE: Final = 64
+_STREAM_ORDER: Final = 500  # relays over streams rank after every one over UDP
 _UNUSABLE: Final = {Reach.UNSPECIFIED, Reach.MULTICAST}
 
 
@@ -89,6 +90,7 @@ class Gatherer:
         self._keepalives: dict[Path, float] = {}
         self._mappings: dict[Path, Address] = {}
         self._reallocations: dict[Path, int] = {}
+        self._streams: set[Path] = set()
         self._deadline: float | None = None
         self._complete = False
 
@@ -151,7 +153,9 @@ class Gatherer:
             if task.not_before > now:
                 continue
             self._tasks.remove(task)
-            if task.turn is not None:
+            if task.turn is not None and task.turn.transport is not Transport.UDP:
+                self._relays.want(task.turn)
+            elif task.turn is not None:
                 self._relays.allocate(task.turn, task.path.local, now)
             else:
                 self._ask(task.path, now, keepalive=False)
@@ -178,14 +182,15 @@ class Gatherer:
     def relay_up(self, event: RelayUp, now: float) -> None:
         """A TURN server gave us an address: a relayed candidate, and a server-reflexive one with it."""
         path = event.path
-        if event.mapped is not None:
-            self._learned(path, event.mapped, now)
+        if path.transport is Transport.UDP:  # how a NAT maps a stream says nothing of datagrams
+            if event.mapped is not None:
+                self._learned(path, event.mapped, now)
+            self._keepalives.setdefault(path, now + self._session.config.reflexive_keepalive)
         related = event.mapped or path.local
         self._offer(CandidateType.RELAYED, event.relayed, base=event.relayed, via=path, related=related)
-        self._keepalives.setdefault(path, now + self._session.config.reflexive_keepalive)
         self._skip_relays(path)
-        if path in self._reallocations:
-            self._reallocations[path] = 0
+        if (place := self._place(path)) in self._reallocations:
+            self._reallocations[place] = 0
         self._closed(path.remote, useful=True)
 
     def relay_down(self, event: RelayDown, now: float) -> None:
@@ -193,14 +198,15 @@ class Gatherer:
         path = event.path
         if event.relayed is None:
             self._closed(path.remote, useful=False, reason=event.reason)
-            if path not in self._reallocations:
+            if self._place(path) not in self._reallocations:
                 return
         self.candidates = [known for known in self.candidates if known.address != event.relayed]
-        tries = self._reallocations[path] = self._reallocations.get(path, 0) + 1
-        turn = next((s for s in self._session.config.turn_servers if s.address == path.remote), None)
+        place = self._place(path)
+        tries = self._reallocations[place] = self._reallocations.get(place, 0) + 1
+        turn = self._turn_server(path)
         if turn is not None and tries <= _MAX_REALLOCATIONS:
             self._servers[path.remote].open += 1
-            self._tasks.append(_Task(path, turn, now + _REALLOCATION_PAUSE * 4 ** (tries - 1)))
+            self._tasks.append(_Task(place, turn, now + _REALLOCATION_PAUSE * 4 ** (tries - 1)))
 
     def handle_timeout(self, now: float) -> None:
         """Retransmit, give up, refresh mappings, and finish when there is nothing left to wait for."""
@@ -256,9 +262,30 @@ class Gatherer:
                     self._add_task(_Task(Path(base, server), None, now), now)
         if config.policy is not TransportPolicy.DIRECT:
             for turn in config.turn_servers:
-                if _reachable(base, turn.address) and not self._relay_exists(turn.address):
+                if turn.transport is not Transport.UDP:
+                    self._plan_stream(base, turn, now)
+                elif _reachable(base, turn.address) and not self._relay_exists(turn.address):
                     start = now + config.relay_stagger * self._relays_planned(turn.address)
                     self._add_task(_Task(Path(base, turn.address), turn, start), now)
+
+    def _plan_stream(self, base: Address, turn: TurnServerAddress, now: float) -> None:
+        """One connection a server, from wherever the system likes; later if servers over UDP go first."""
+        place = slot(turn)
+        if place in self._streams or not _reachable(base, turn.address):
+            return
+        self._streams.add(place)
+        servers = self._session.config.turn_servers
+        first = any(s.transport is Transport.UDP and _reachable(base, s.address) for s in servers)
+        self._add_task(_Task(place, turn, now + (self._session.config.relay_stagger if first else 0.0)), now)
+
+    def _turn_server(self, path: Path) -> TurnServerAddress | None:
+        servers = self._session.config.turn_servers
+        return next((s for s in servers if (s.address, s.transport) == path[1:]), None)
+
+    def _place(self, path: Path) -> Path:
+        """What outlives a lost allocation on ``path``: the path, or what stands for a stream's."""
+        turn = self._turn_server(path)
+        return path if turn is None or turn.transport is Transport.UDP else slot(turn)
 
     def _add_task(self, task: _Task, now: float) -> None:
         self._tasks.append(task)
@@ -269,14 +296,19 @@ class Gatherer:
         return any(self._relays.allocated(Path(base, server)) is not None for base in self.bases)
 
     def _relays_planned(self, server: Address) -> int:
-        queued = sum(task.turn is not None and task.path.remote == server for task in self._tasks)
+        queued = sum(
+            task.turn is not None and task.turn.transport is Transport.UDP and task.path.remote == server
+            for task in self._tasks
+        )
         return queued + sum(self._relays.is_pending(Path(base, server)) for base in self.bases)
 
     def _skip_relays(self, path: Path) -> None:
-        """Drop the allocations of other addresses at the same server: one is enough."""
-        for task in [t for t in self._tasks if t.turn is not None and t.path.remote == path.remote]:
-            self._tasks.remove(task)
-            self._closed(path.remote, useful=True)
+        """Drop allocations of other addresses at the same server, and streams not begun: one is enough."""
+        for task in list(self._tasks):
+            stream = task.path.transport is not Transport.UDP
+            if task.turn is not None and (stream or task.path.remote == path.remote):
+                self._tasks.remove(task)
+                self._closed(task.path.remote, useful=True)
 
     def _ask(self, path: Path, now: float, *, keepalive: bool) -> None:
         if len(self._transactions) >= self._transactions.limit:
@@ -344,7 +376,8 @@ class Gatherer:
         related: Address | None = None,
     ) -> Candidate:
         local = via.local if via is not None else base
-        preference = local_preference(local.ip, self.bases.get(local, 0))
+        order = _STREAM_ORDER if via is not None and via.transport is not Transport.UDP else 0
+        preference = local_preference(local.ip, self.bases.get(local, order))
         candidate = Candidate(
             foundation=self._foundations.name(kind, local, via.remote if via else None),
             priority=candidate_priority(kind, preference),

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from natwalk.core import Address, Path, Transmit, earliest
+from natwalk.core import Address, LocalProtocolError, Path, Transmit, Transport, earliest
 from natwalk.ice.config import TurnServerAddress
+from natwalk.ice.events import StreamReleased, StreamWanted
 from natwalk.ice.session import Session
 from natwalk.turn import (
     Allocated,
@@ -63,16 +64,48 @@ class Relayed:
 RelayEvent = RelayUp | RelayDown | RelayRefuses | Relayed
 
 
-class Relays:
-    """The TURN clients of one agent: at most one for each local address and server."""
+def slot(server: TurnServerAddress) -> Path:
+    """What stands for the path to a server over a stream while nobody knows from where it will leave."""
+    nowhere = Address("::" if server.address.version == 6 else "0.0.0.0", 0)  # noqa: S104 - not bound
+    return Path(nowhere, server.address, server.transport)
 
-    __slots__ = ("_by_path", "_by_relayed", "_queued", "_session")
+
+class Relays:
+    """The TURN clients of one agent: at most one for each local address and server, or for each stream."""
+
+    __slots__ = ("_by_path", "_by_relayed", "_queued", "_session", "_wanted")
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._by_path: dict[Path, TurnClient] = {}
         self._by_relayed: dict[Address, TurnClient] = {}
         self._queued: list[RelayEvent] = []
+        self._wanted: set[TurnServerAddress] = set()
+
+    def want(self, server: TurnServerAddress) -> None:
+        """Ask for a connection to a server that is not reached over UDP."""
+        if server not in self._wanted:
+            self._wanted.add(server)
+            self._session.events.put(StreamWanted(server))
+
+    def stream_opened(self, server: TurnServerAddress, local: Address, now: float) -> None:
+        """The connection is there, from ``local``: allocate on it. LocalProtocolError if nobody wanted it."""
+        if server not in self._wanted:
+            raise LocalProtocolError(f"nobody asked for a stream to {server.address}")
+        self._wanted.discard(server)
+        self.allocate(server, local, now)
+
+    def stream_failed(self, server: TurnServerAddress, reason: str) -> None:
+        """There is no connection to be had; harmless when nobody wanted it."""
+        if server in self._wanted:
+            self._wanted.discard(server)
+            self._queued.append(RelayDown(slot(server), None, reason))
+
+    def stream_closed(self, path: Path, reason: str) -> None:
+        """The connection at ``path`` is no more, and its allocation with it; harmless when released."""
+        client = self._by_path.get(path)
+        if client is not None:
+            self._queued.append(self._down(path, self._relayed(client), reason, released=False))
 
     def allocate(self, server: TurnServerAddress, base: Address, now: float) -> None:
         """Start an allocation from ``base``; an event says how it ends."""
@@ -81,9 +114,10 @@ class Relays:
             base,
             PasswordCredentials(server.username, server.password),
             random_bytes=self._session.random_bytes,
+            transport=server.transport,
             options=AllocationOptions(family=base.version if base.version == 6 else None),
         )
-        self._by_path[Path(base, server.address)] = client
+        self._by_path[Path(base, server.address, server.transport)] = client
         client.allocate(now)
 
     def allocated(self, path: Path) -> TurnClient | None:
@@ -169,6 +203,7 @@ class Relays:
 
     def close(self, now: float) -> None:
         """Give every allocation back."""
+        self._wanted.clear()
         for client in list(self._by_path.values()):
             client.close(now)
 
@@ -179,8 +214,10 @@ class Relays:
         """The relayed address we know ``client`` by; the client itself forgets it as soon as it is lost."""
         return next((address for address, known in self._by_relayed.items() if known is client), None)
 
-    def _down(self, path: Path, relayed: Address | None, reason: str) -> RelayDown:
+    def _down(self, path: Path, relayed: Address | None, reason: str, *, released: bool = True) -> RelayDown:
         self._by_path.pop(path, None)
+        if released and path.transport is not Transport.UDP:
+            self._session.events.put(StreamReleased(path))
         if relayed is not None:
             self._by_relayed.pop(relayed, None)
         return RelayDown(path, relayed, reason)

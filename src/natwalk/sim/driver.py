@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
-from natwalk.core import Address, Core, Drops, Path
+from natwalk.core import Address, Core, Drops, Path, Transport
 from natwalk.sim.channel import ChannelEnd
 from natwalk.sim.clock import SimulationError
 from natwalk.sim.host import Host, SimSocket
@@ -70,6 +70,7 @@ class Driver(Generic[E]):
         self._end: ChannelEnd | None = None
         self._on_event: Callable[[E], None] = on_event or self.events.append
         self._sockets: dict[Address, SimSocket] = {}
+        self._streams: dict[Path, Callable[[bytes], None]] = {}
         self._alarm = network.alarm(lambda: host.when_awake(self._ring))
         self._busy = False
 
@@ -112,6 +113,19 @@ class Driver(Generic[E]):
     def unbind(self, address: Address) -> None:
         """Close the socket at ``address``."""
         self._sockets.pop(address).close()
+
+    def carry(self, path: Path, send: Callable[[bytes], None]) -> None:
+        """Give ``send`` what the core sends on ``path``, a stream, from now on."""
+        self._streams[path] = send
+
+    def drop(self, path: Path) -> None:
+        """The stream at ``path`` is no more; nothing happens when there was none."""
+        self._streams.pop(path, None)
+
+    def deliver(self, data: bytes, path: Path) -> None:
+        """A whole message came in on ``path``, a stream."""
+        if path in self._streams:
+            self._receive(data, path)
 
     def use(self, datagrams: Core[E]) -> None:
         """Carry datagrams for ``datagrams``, the core or a part of it."""
@@ -166,6 +180,11 @@ class Driver(Generic[E]):
             if (out := self._datagrams.poll_transmit()) is None:
                 return moved
             moved = True
+            if out.path.transport is not Transport.UDP:
+                stream = self._streams.get(out.path)
+                if stream is not None:
+                    stream(out.data)
+                continue
             socket = self._sockets.get(out.path.local)
             if socket is None:
                 self.host.drops.add("core sent from a socket that is not open")
