@@ -23,6 +23,7 @@ _TO_OUTSIDE: Final = 101
 """Routing tables: for what comes from the LAN, and for what comes to hosts behind a firewall."""
 _LOOSE: Final = tuple(f"net/ipv4/conf/{name}/rp_filter" for name in ("all", "lan", "wan", INSIDE, OUTSIDE))
 _MTU: Final = 9000
+_QUEUE: Final = 2000  # packets that wait for us on either side while others have the processor
 _STRANGER: Final = 250
 """The host number, on the LAN, of the made-up host that fills a table."""
 
@@ -50,6 +51,13 @@ class EngineRouter(Gateway):
     def public_addresses(self) -> tuple[str, ...]:
         """Its IPv4 addresses on the public side."""
         return tuple(self._public)
+
+    @property
+    def process_pid(self) -> int:
+        """The process that translates. Raises LabError before :meth:`load`."""
+        if self._process is None:
+            raise LabError(f"{self.name} has not been started")
+        return self._process.pid
 
     def attach(self, network: Network, number: int, conditions: Conditions | None = None) -> None:
         """Run its cable to ``network``; its addresses there begin with host ``number``. Raises LabError."""
@@ -83,8 +91,8 @@ class EngineRouter(Gateway):
         prefix = _prefix(self.spec.layers)
         configure = self.ip if prefix is None else self.ip6
         self.ip(
-            f"link set {INSIDE} mtu {_MTU} up",
-            f"link set {OUTSIDE} mtu {_MTU} up",
+            f"link set {INSIDE} mtu {_MTU} txqueuelen {_QUEUE} up",
+            f"link set {OUTSIDE} mtu {_MTU} txqueuelen {_QUEUE} up",
         )
         configure(
             f"rule add pref 100 iif lan to {prefix or '0.0.0.0/0'} lookup {_TO_INSIDE}",

@@ -34,7 +34,7 @@ from natwalk.nat.wire import Unsupported, decode, encode, rewrite
 
 LARGEST: Final = 9216
 """Bytes of a packet as it comes from a device; the MTU of the devices is less."""
-BATCH: Final = 64
+BATCH: Final = 256
 """Packets read from one side before the other gets its turn."""
 _STRANGE: Final = "not an IP packet the engine knows"
 _MAX_TTL: Final = 255
