@@ -17,6 +17,7 @@ BENCHES: Final = {
     "turn": "the TURN server beside Debian's coturn, by second of the server's processor time",
     "nat": "the NAT engine: packets a second, memory",
     "lab_router": "the NAT engine as a router in user space, beside the kernel's masquerade",
+    "simulator": "the simulator beside real time: one pair of real cores",
     "startup": "natwalk --version",
 }
 

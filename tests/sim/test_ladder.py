@@ -47,6 +47,20 @@ def test_every_rung_connects(rung: str, kind: str, path: PathKind, seed: int) ->
     assert meeting.a.info.kind is path
 
 
+@pytest.mark.parametrize("kind", ["port-restricted", "symmetric"])
+def test_flipped_bits_are_never_taken_for_data(kind: str) -> None:
+    """One packet in twenty damaged on each line, past every checksum: integrity is the cores' own."""
+    config = LinkConfig(delay=DELAY, corrupt=0.05)
+    internet = two_peers(kind, kind, seed=1, access=config)
+    meeting = PeerMeeting(internet)
+    assert meeting.connect(), sequence(internet.network.trace)
+    assert meeting.b is not None
+    stream = meeting.a.send(DATA * 10, fin=True)
+    internet.network.run_for(60.0, stop=lambda: stream in meeting.b.finished)
+    assert meeting.b.received[stream] == DATA * 10
+    assert meeting.a.ended is None
+
+
 def test_the_rungs_are_those_of_iroh_and_each_takes_longer() -> None:
     assert len(LADDER) == 9
     assert [allowance(rung) for rung in LADDER] == [20, 30, 40, 50, 60, 70, 80, 90, 100]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from natwalk.sim import LADDER, START, LinkConfig
+from natwalk.sim import LADDER, START, Happening, LinkConfig
 from sim.support import one_link
 
 COUNT = 20_000
@@ -28,6 +28,7 @@ def send(seed: int = 1, count: int = COUNT, gap: float = 0.001, **config: float 
         {"loss": -0.1},
         {"reorder": 2},
         {"duplicate": -1},
+        {"corrupt": 1.5},
         {"delay": -1},
         {"delay": 0.01, "jitter": 0.02},
         {"loss": 0.5, "burst": 0.5},
@@ -87,6 +88,19 @@ def test_duplicates_arrive_twice() -> None:
     got = send(count=5000, duplicate=0.1)
     assert len(set(got)) == 5000
     assert len(got) - 5000 == pytest.approx(500, rel=0.2)
+
+
+def test_corruption_flips_one_bit_of_some_packets() -> None:
+    network, sender, receiver = one_link(corrupt=0.1)
+    for n in range(2000):
+        network.at(START + n, sender.send, bytes(20), receiver.socket.address)
+    network.at(START + 2000, sender.send, b"", receiver.socket.address)
+    network.run()
+    flipped = [int.from_bytes(data, "big").bit_count() for data in receiver.payloads]
+    assert len(flipped) == 2001
+    assert set(flipped) == {0, 1}
+    assert sum(flipped) == pytest.approx(200, rel=0.3)
+    assert len(network.trace.select(Happening.CORRUPT)) == sum(flipped)
 
 
 def test_a_rate_limit_spaces_packets_and_a_full_queue_drops() -> None:

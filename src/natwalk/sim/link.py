@@ -1,11 +1,10 @@
-"""Links: delay, jitter, loss in bursts, reordering, duplication, a rate with a queue, a largest packet."""
+"""Links: delay, jitter, loss in bursts, reordering, duplicates, damage, a rate with a queue, an MTU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Final
 
 from natwalk.nat import Packet
 from natwalk.sim.clock import Clock
@@ -16,8 +15,6 @@ Deliver = Callable[[Packet, int], None]
 
 Tap = Deliver
 """Looks at a packet and its serial number."""
-
-HEADERS: Final = {4: 28, 6: 48}  # bytes of an IP header without options and a UDP header, by version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +35,8 @@ class LinkConfig:
     reorder_delay: float = 0.010
     """By how much a reordered packet comes later than it would."""
     duplicate: float = 0.0
+    corrupt: float = 0.0
+    """Share of packets in which one bit of the payload flips and no checksum notices."""
     rate: float | None = None
     """Bits a second; None: no limit."""
     queue_bytes: int = 256 * 1024
@@ -46,7 +45,7 @@ class LinkConfig:
     """Largest IP packet in bytes; larger ones vanish."""
 
     def __post_init__(self) -> None:
-        for name in ("loss", "reorder", "duplicate"):
+        for name in ("loss", "reorder", "duplicate", "corrupt"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if self.delay < 0 or not 0 <= self.jitter <= self.delay:
@@ -86,7 +85,7 @@ class Pipe:
         """Carry ``packet`` to the far end, or not."""
         config = self.config
         self.sent += 1
-        size = len(packet.payload) + HEADERS[packet.destination.version]
+        size = packet.size
         now = self._clock.now
         if not self.up:
             self._drop(packet, serial, "link down")
@@ -99,9 +98,11 @@ class Pipe:
                 self.tap(packet, serial)
             if config.rate is not None:
                 self._free_at = max(self._free_at, now) + size * 8 / config.rate
-            if self._loses():
+            if config.loss and self._loses():
                 self._drop(packet, serial, "lost")
                 return
+            if config.corrupt and packet.payload and self._rng.random() < config.corrupt:
+                packet = self._corrupted(packet, serial)
             self._carry(packet, serial)
             if config.duplicate and self._rng.random() < config.duplicate:
                 self._trace.add(now, Happening.DUPLICATE, self.name, serial, packet)
@@ -131,14 +132,20 @@ class Pipe:
     def _loses(self) -> bool:
         """Whether the next packet is lost; moves the Gilbert-Elliott state (good loses none, bad all)."""
         config = self.config
-        if not config.loss:
-            return False
         if config.burst is None:
             return self._rng.random() < config.loss
         leave_bad = 1 / config.burst
         enter_bad = leave_bad * config.loss / (1 - config.loss)
         self._bad = self._rng.random() >= leave_bad if self._bad else self._rng.random() < enter_bad
         return self._bad
+
+    def _corrupted(self, packet: Packet, serial: int) -> Packet:
+        payload = bytearray(packet.payload)
+        bit = self._rng.randrange(8 * len(payload))
+        payload[bit // 8] ^= 1 << bit % 8
+        damaged = packet._replace(payload=bytes(payload))
+        self._trace.add(self._clock.now, Happening.CORRUPT, self.name, serial, damaged)
+        return damaged
 
     def _drop(self, packet: Packet, serial: int, why: str) -> None:
         self.lost += 1

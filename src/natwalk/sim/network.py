@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
 from random import Random
 from typing import BinaryIO, Protocol
 
@@ -45,7 +44,8 @@ class Network:
         self.routers: dict[str, Router] = {}
         self.links: dict[str, Link] = {}
         self._captures: list[Capture] = []
-        self._serials = count(1)
+        self.datagrams = 0
+        """How many datagrams and messages were sent so far."""
 
     @property
     def now(self) -> float:
@@ -168,4 +168,5 @@ class Network:
             raise LocalProtocolError(f"there is a node {name!r} already")
 
     def _next_serial(self) -> int:
-        return next(self._serials)
+        self.datagrams += 1
+        return self.datagrams

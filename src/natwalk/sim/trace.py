@@ -19,6 +19,7 @@ class Happening(Enum):
     TRANSLATE = "="
     DROP = "x"
     DUPLICATE = "+"
+    CORRUPT = "~"
     MESSAGE_SENT = ")"
     MESSAGE_RECEIVED = "("
     EVENT = "!"
