@@ -18,6 +18,7 @@ BENCHES: Final = {
     "nat": "the NAT engine: packets a second, memory",
     "lab_router": "the NAT engine as a router in user space, beside the kernel's masquerade",
     "simulator": "the simulator beside real time: one pair of real cores",
+    "simulate": "populations: pairs a second, beside arithmetic (there is no peer)",
     "startup": "natwalk --version",
 }
 
