@@ -105,3 +105,15 @@ def test_the_laboratory_example_goes_through_a_nat() -> None:
         assert names["seen_through_a_nat"]() == "198.51.100.2"
     except LabUnavailable as error:
         pytest.skip(str(error))
+
+
+def test_the_simulator_does_what_its_guide_says(tmp_path: Path) -> None:
+    names = example(DOCS / "how-to" / "simulate-networks.md")
+    assert names["connected"]
+    assert names["path"].kind.value == "relay"
+    assert names["arrived"]
+    assert bytes(names["meeting"].b.received[names["stream"]]) == b"before and after"
+    assert "STUN Binding request" in names["story"]
+    assert names["picture"].startswith("<svg")
+    assert names["captured"](str(tmp_path / "run.pcapng")) > 100
+    assert str(names["seen_from_outside"]("full-cone")) == "198.51.100.1:5000"
