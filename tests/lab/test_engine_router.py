@@ -58,3 +58,44 @@ def test_it_forgets_fills_and_changes(build) -> None:
         assert router.statistics()["mappings"] == 1
         with pytest.raises(LabError, match="cannot become udp-blocked"):
             router.change(preset("udp-blocked"))
+
+
+ASK_NAT_PMP = """
+import socket, struct
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.bind(("192.168.1.10", 0))
+    sock.settimeout(5)
+    sock.sendto(struct.pack("!BBHHHI", 0, 1, 0, 7000, 7100, 600), ("192.168.1.1", 5351))
+    version, opcode, result, _, inside, outside, _ = struct.unpack("!BBHIHHI", sock.recv(100))
+    print(result, inside, outside)
+"""
+ASK_UPNP = """
+import re, socket, urllib.request
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sock.settimeout(5)
+    sock.sendto(
+        b"M-SEARCH * HTTP/1.1\\r\\nHOST: 239.255.255.250:1900\\r\\nMAN: \\"ssdp:discover\\"\\r\\nMX: 1\\r\\n"
+        b"ST: ssdp:all\\r\\n\\r\\n", ("239.255.255.250", 1900))
+    answer = sock.recv(2000).decode()
+location = re.search(r"(?i)location: *(\\S+)", answer)[1]
+with urllib.request.urlopen(location, timeout=5) as page:
+    print(location, b"InternetGatewayDevice" in page.read())
+"""
+
+
+def test_its_mapping_services_open_a_port_for_everybody(build) -> None:
+    with build("home-all-services") as world:
+        world.a.bind("open", world.lab.a.address, 7000)
+        assert world.lab.a.run([sys.executable, "-c", ASK_NAT_PMP]).stdout == "0 7000 7100\n"
+        world.server.send("y2", ("198.51.100.2", 7100), "unasked")
+        assert world.a.receive("open") == (world.SERVER["y2"], "unasked")
+        world.lab.nat_a.reset()
+        world.server.send("y2", ("198.51.100.2", 7100), "after the reboot")
+        assert world.a.receive("open", within=0.3) is None
+
+
+def test_it_is_found_and_described_as_an_internet_gateway_device(build) -> None:
+    with build("home-upnp") as world:
+        said = world.lab.a.run([sys.executable, "-c", ASK_UPNP]).stdout.split()
+        assert said[0].startswith("http://192.168.1.1:5000/")
+        assert said[1] == "True"

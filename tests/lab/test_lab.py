@@ -159,6 +159,8 @@ def test_an_unknown_kind_is_refused_before_anything_is_made() -> None:
     before = children()
     with pytest.raises(ValueError, match="'conical' is not a kind of NAT"):
         Lab("conical")
+    with pytest.raises(ValueError, match="nat64 needs IPv6"):
+        Lab("nat64")
     assert children() == before
 
 

@@ -162,6 +162,14 @@ def ask(bench: Bench, **order: object):
     return json.loads(out.getvalue())["ok"]
 
 
+@pytest.mark.parametrize("name", [name for name, spec in PRESETS.items() if spec.layers])
+def test_every_preset_can_be_a_router(make, name) -> None:
+    spec = PRESETS[name]
+    bench = make(name, *(f"198.51.100.{2 + n}" for n in range(spec.public_addresses)))
+    bench.out(encode(Packet(HOST, SERVER, b"hello")))
+    assert bench.router.statistics()["packets"] == {"from inside": 1}
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_layer_of_every_preset_survives_being_a_table(name) -> None:
     for layer in PRESETS[name].layers:

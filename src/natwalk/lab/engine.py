@@ -162,7 +162,11 @@ class EngineRouter(Gateway):
         box = BoxPlan(
             layers=[table_of(layer) for layer in layers], public=self._public, inside=_inside(layers)
         )
-        return msgspec.to_builtins(RouterPlan(boxes=[box], seed=self._seed))
+        services = None
+        if self.spec.services is not None and self._lan is not None:
+            lan = self._lan.subnet
+            services = msgspec.to_builtins(self.spec.services.at(host_in(lan, 1), str(lan)))
+        return msgspec.to_builtins(RouterPlan(boxes=[box], seed=self._seed, services=services))
 
 
 def _prefix(layers: tuple[LayerConfig, ...]) -> str | None:

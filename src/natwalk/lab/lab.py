@@ -9,7 +9,7 @@ from natwalk.lab.errors import LabError, LabUnavailable
 from natwalk.lab.nodes import Gateway, Network, Node, Router
 from natwalk.lab.space import Space
 from natwalk.lab.topology import SERVER_HOSTS, SERVER_NET, SITES, Site
-from natwalk.nat import KINDS, KindSpec, preset
+from natwalk.nat import KINDS, KindSpec, Nat64Config, preset
 
 _HOST_NUMBERS: Final = {"a": 10, "b": 11}
 _ROUTER_NUMBER: Final = 2
@@ -47,6 +47,9 @@ class Lab:
         self.kind_a = nat_a
         self.kind_b = nat_a if same_lan else nat_b
         specs = preset(self.kind_a), preset(self.kind_b)
+        for spec in specs:
+            if any(isinstance(layer, Nat64Config) for layer in spec.layers):
+                raise ValueError(f"{spec.name} needs IPv6, which the sites of a Lab do not have: use a World")
         self._engine = engine
         self._mtu = mtu
         self._space = Space()

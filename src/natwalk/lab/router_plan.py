@@ -22,7 +22,9 @@ class BoxPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouterPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a router is told: ``boxes`` for the IP versions it translates, and a seed or none."""
+    """What a router is told: ``boxes`` for the IP versions it translates, perhaps a seed and services."""
 
     boxes: list[BoxPlan]
     seed: int | None = None
+    services: Table | None = None
+    """The fields of a :class:`~natwalk.nat.GatewayConfig`, of the innermost layer of the first box."""

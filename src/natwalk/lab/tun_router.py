@@ -27,9 +27,22 @@ from natwalk.core import Address, Drops, MalformedMessage, RandomBytes
 from natwalk.lab.behaviour import layer_of
 from natwalk.lab.fast_path import FastPath, cacheable
 from natwalk.lab.router_plan import INSIDE, OUTSIDE, BoxPlan, RouterPlan
+from natwalk.lab.service_sockets import ServiceSockets
 from natwalk.lab.tun import open_tun
-from natwalk.nat import Dropped, FirewallConfig, Layers, Middlebox, Packet, Side, Translation, make_box
+from natwalk.nat import (
+    Dropped,
+    FirewallConfig,
+    GatewayConfig,
+    Layers,
+    Middlebox,
+    Nat,
+    Packet,
+    Side,
+    Translation,
+    make_box,
+)
 from natwalk.nat.fragments import Reassembler
+from natwalk.nat.services import Gateway
 from natwalk.nat.wire import Unsupported, decode, encode, rewrite
 
 LARGEST: Final = 9216
@@ -53,6 +66,17 @@ def build(plan: BoxPlan, random_bytes: RandomBytes) -> Middlebox:
     return boxes[0] if len(boxes) == 1 else Layers(boxes)
 
 
+def _gateway(plan: RouterPlan, boxes: dict[int, Middlebox]) -> Gateway | None:
+    """The mapping services of ``plan``, on the innermost layer. Raises ValueError when that is no NAT."""
+    if plan.services is None:
+        return None
+    box = boxes[plan.boxes[0].inside]
+    innermost = box.boxes[0] if isinstance(box, Layers) else box
+    if not isinstance(innermost, Nat):
+        raise ValueError("mapping services need a NAT next to the LAN")  # noqa: TRY004 - a wrong plan
+    return Gateway(msgspec.convert(plan.services, GatewayConfig), innermost, time.monotonic())
+
+
 class UserRouter:
     """Moves packets between two descriptors through a middlebox for each IP version.
 
@@ -66,6 +90,8 @@ class UserRouter:
         self._fragments = Reassembler()
         self._boxes: dict[Side, dict[int, Middlebox]] = {}
         self._short: FastPath | None = None
+        self.gateway: Gateway | None = None
+        """Its mapping services, if it has any."""
         self.change(plan)
 
     def change(self, plan: RouterPlan) -> None:
@@ -78,14 +104,17 @@ class UserRouter:
             inner[each.inside] = box
             outer[Address(each.public[0], 0).version if each.public else each.inside] = box
         self._boxes = {Side.INTERNAL: inner, Side.EXTERNAL: outer}
+        self.gateway = _gateway(plan, inner)
         self._short = FastPath() if cacheable(plan) else None
 
     def reset(self) -> None:
         """Lose all state."""
         now = time.monotonic()
-        self._forget()
+        self.forget()
         for box in self._boxes[Side.INTERNAL].values():
             box.reset(now)
+        if self.gateway is not None:
+            self.gateway.reset(now)
 
     def from_inside(self) -> None:
         """Take a batch of packets of the hosts behind the NAT."""
@@ -109,7 +138,7 @@ class UserRouter:
 
     def fill(self, count: int, host: str) -> int:
         """Make ``count`` mappings of a made-up ``host`` inside; how many there was room for."""
-        self._forget()
+        self.forget()
         box = self._boxes[Side.INTERNAL][Address(host, 0).version]
         now = time.monotonic()
         remote = "192.0.2.200" if ":" not in host else "2001:db8:ffff::200"
@@ -172,7 +201,7 @@ class UserRouter:
         asked = before._replace(ttl=before.ttl + 1)
         verdict = box.outbound(asked, now) if side is Side.INTERNAL else box.inbound(asked, now)
         if isinstance(verdict, Dropped):
-            self._forget()
+            self.forget()
             if verdict.answer is not None:
                 self._write(encode(_one_more_hop(verdict.answer)), side)
             return
@@ -181,7 +210,8 @@ class UserRouter:
             self._short.learn(data, side, translated, verdict.side, now)
         self._write(translated, verdict.side)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Ask the engine about everything anew: its mappings may have changed."""
         if self._short is not None:
             self._short.forget()
 
@@ -243,13 +273,22 @@ def serve(router: UserRouter, inside: int, outside: int) -> None:
     for descriptor in (inside, outside, orders):
         poll.register(descriptor, select.EPOLLIN)
     pending = b""
+    services: ServiceSockets | None = None
     while True:
-        ready = poll.poll(router.held_answers())
-        for descriptor, _ in ready:
+        gateway = router.gateway
+        waits = [router.held_answers()]
+        if gateway is not None:
+            services = services or ServiceSockets(gateway.config.address, gateway.config.http_port, poll)
+            waits.append(services.announce(gateway))
+        for descriptor, _ in poll.poll(min((wait for wait in waits if wait is not None), default=None)):
             if descriptor == inside:
                 router.from_inside()
             elif descriptor == outside:
                 router.from_outside()
+            elif descriptor != orders:
+                if services is not None and router.gateway is not None:
+                    router.forget()
+                    services.ready(descriptor, router.gateway)
             else:
                 data = os.read(orders, LARGEST)
                 if not data:
