@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dns.flags
+import dns.message
 import pytest
 
 from natwalk.core import Address, Transport
@@ -11,6 +13,8 @@ ZONE = f"""
 _stun._udp.example.test. 60 IN SRV 0 1 3479 stun.example.test.
 stun.example.test. 60 IN A {SERVER}
 stun.example.test. 60 IN AAAA {SERVER_IPV6}
+example.test. 60 IN NAPTR 10 10 "s" "RELAY:turn.udp" "" _turn._udp.example.test.
+_turn._udp.example.test. 60 IN SRV 0 1 3480 stun.example.test.
 alias.example.test. 60 IN CNAME stun.example.test.
 loop.example.test. 60 IN CNAME loop.example.test.
 """
@@ -35,6 +39,39 @@ def test_a_service_is_found_through_any_nat(kind: str, loss: float) -> None:
     assert lookup.endpoints is not None
     found = [(str(each.address), each.transport) for each in lookup.endpoints]
     assert found == [(f"{SERVER}:3479", Transport.UDP), (f"[{SERVER_IPV6}]:3479", Transport.UDP)]
+
+
+def test_a_relay_is_found_by_its_naptr_record() -> None:
+    """RFC 5928 §3: NAPTR, SRV, addresses."""
+    _, lookup = look_up("port-restricted", "turn:example.test")
+    assert lookup.endpoints is not None
+    assert str(lookup.endpoints[0].address) == f"{SERVER}:3480"
+
+
+def test_only_the_name_server_that_was_asked_is_heard() -> None:
+    internet = two_peers("none", "none", seed=1)
+    network, asked = internet.network, []
+    internet.server.bind(lambda data, source: asked.append((data, source)), 53)
+    lookup = Lookup(network, internet.a.host, NAMESERVER, parse_uri("stun:stun.example.test:1"))
+    network.run_for(0.5)
+    stranger = internet.b.host.bind(lambda data, source: None, 53)
+    for data, source in asked:
+        stranger.send(dns.message.make_response(dns.message.from_wire(data)).to_wire(), source)
+        stranger.send(b"no DNS", source)
+    network.run_for(1.0)
+    assert lookup.endpoints is None
+    network.run_for(5.0)
+    assert lookup.endpoints == []
+
+
+def test_an_answer_is_no_question() -> None:
+    internet = two_peers("none", "none", seed=1)
+    server = NameServer(internet.server, ZONE)
+    query = dns.message.make_query("stun.example.test", "A")
+    query.flags |= dns.flags.QR
+    internet.b.host.bind(lambda data, source: None, 9).send(query.to_wire(), NAMESERVER)
+    internet.network.run_for(1.0)
+    assert server.questions == 0
 
 
 def test_an_alias_is_followed() -> None:
