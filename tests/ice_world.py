@@ -17,6 +17,7 @@ from natwalk.ice import (
     IceAgent,
     IceConfig,
     IceEvent,
+    IceParameters,
     NamePublished,
     NameWanted,
     PairInfo,
@@ -76,6 +77,18 @@ class Peer:
         """Send our parameters to the other side."""
         told = partial(self.other.agent.set_remote_parameters, lite=self.lite)
         self.world.signal(self.other, told, self.agent.local_parameters)
+
+    def restart(self) -> None:
+        """Restart ICE, and tell the other side before any candidate."""
+        self.agent.restart(self.world.network.now)
+        self.world.signal(self.other, self.other._told_of_restart, self.agent.local_parameters)
+        self.driver.flush()
+
+    def _told_of_restart(self, parameters: IceParameters, now: float) -> None:
+        if self.agent.described:
+            self.agent.restart(now)
+            self.world.signal(self.other, self.other._told_of_restart, self.agent.local_parameters)
+        self.agent.set_remote_parameters(parameters, now)
 
     @property
     def sockets(self) -> list[Address]:

@@ -14,6 +14,7 @@ from natwalk.ice import (
     CandidateType,
     IceConfig,
     IceEvent,
+    PairSelected,
     TransportPolicy,
     TurnServerAddress,
 )
@@ -127,3 +128,29 @@ async def test_ipv6_is_preferred_where_both_work() -> None:
         assert pair.remote.address.version == 6
         a.send(b"over IPv6")
         assert await b.recv() == b"over IPv6"
+
+
+async def test_a_restart_gives_new_parameters_and_keeps_the_data_going() -> None:
+    events: list[IceEvent] = []
+    async with (
+        Connection(controlling=True, addresses=LOOPBACK, on_event=events.append) as a,
+        Connection(controlling=False, addresses=LOOPBACK) as b,
+        asyncio.timeout(20),
+    ):
+        await asyncio.gather(a.gather(), b.gather())
+        introduce(a, b)
+        await asyncio.gather(a.connect(), b.connect())
+        old = a.local_parameters
+        told = len(events)
+        assert a.restart() == a.local_parameters != old
+        assert len(events) == told
+        a.send(b"meanwhile")
+        assert await b.recv() == b"meanwhile"
+        b.restart()
+        introduce(a, b)
+        while not any(isinstance(event, PairSelected) for event in events[told:]):
+            a.send(b"x")
+            assert await b.recv() == b"x"
+            await asyncio.sleep(0.01)
+        b.send(b"after")
+        assert await a.recv() == b"after"

@@ -127,6 +127,15 @@ class Connection:
         self._agent.set_remote_parameters(parameters, self._loop.time(), lite=lite)
         self._flush()
 
+    def restart(self) -> IceParameters:
+        """Begin anew on the same sockets; what to tell the peer, before the candidates that come again.
+
+        Data passes on the old pair meanwhile. The peer's new parameters and candidates have to follow.
+        """
+        self._agent.restart(self._loop.time())
+        self._loop.call_soon(self._flush)  # so that who calls can tell the parameters first
+        return self._agent.local_parameters
+
     def add_remote_candidate(self, candidate: Candidate | NamedCandidate | None) -> None:
         """Tell the agent a candidate of the peer's; None says that there are no more."""
         if candidate is None:

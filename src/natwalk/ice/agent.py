@@ -26,21 +26,24 @@ from natwalk.ice import stats
 from natwalk.ice.candidate import Candidate, NamedCandidate
 from natwalk.ice.config import IceConfig, TurnServerAddress
 from natwalk.ice.connectivity import Connectivity, Purpose
-from natwalk.ice.events import IceEvent, IceFailed, StreamReleased
+from natwalk.ice.events import IceEvent, StreamReleased
 from natwalk.ice.gathering import Gatherer
 from natwalk.ice.lifecycle import Lifecycle
 from natwalk.ice.names import PeerNames
 from natwalk.ice.pacing import Pacer
-from natwalk.ice.pair import CandidatePair, On, PairId, PairInfo, State
+from natwalk.ice.pair import PairId, PairInfo
 from natwalk.ice.pairing import Pairing
 from natwalk.ice.parameters import IceParameters
+from natwalk.ice.patience import verdict
+from natwalk.ice.previous import Previous
+from natwalk.ice.pump import Pump
 from natwalk.ice.relays import RelayDown, Relayed, RelayRefuses, Relays, RelayUp
 from natwalk.ice.session import Session
+from natwalk.ice.sessions import Sessions
 from natwalk.ice.stats import PairStats, pair_stats
 from natwalk.stun import Message, MessageClass, Method, decode, is_stun
 
 MAX_DATAGRAM: Final = 65_000
-_DETAIL_LINES: Final = 20
 
 
 class IceAgent:
@@ -66,21 +69,25 @@ class IceAgent:
             raise ValueError(f"tie_breaker {tie_breaker} does not fit 64 bits")
         local = IceParameters.generate(random_bytes)
         session = Session(config, random_bytes, controlling and not config.lite, tie_breaker, local)
-        self._session = session
         self._relays = Relays(session)
         self._gatherer = Gatherer(session, self._relays)
         self._names = PeerNames(session)
-        self._pairing = Pairing(session, self._gatherer.find)
-        self._connectivity = Connectivity(session)
-        self._life = Lifecycle(session, self._pairing, self._connectivity)
         self._pacer = Pacer(config.ta)
+        self._begin(session, Pairing(session, self._gatherer.find))
         self._outbox: Outbox[Transmit] = Outbox(16_384)
-        self._pairs = self._pairing.checklist.pairs
         self._deadline: float | None = None
-        self._asked_last = False
-        self._remote_ended = False
         self._stopped = False
         self._closed = False
+
+    def _begin(self, session: Session, pairing: Pairing) -> None:
+        self._session = session
+        self._pairing = pairing
+        self._pairs = pairing.checklist.pairs
+        self._connectivity = Connectivity(session)
+        self._life = Lifecycle(session, pairing, self._connectivity)
+        self._sessions = Sessions(pairing, self._life)
+        self._pump = Pump(session, self._pacer, self._gatherer, pairing, self._connectivity, self._life)
+        self._remote_ended = False
 
     @property
     def drops(self) -> Drops:
@@ -91,6 +98,11 @@ class IceAgent:
     def local_parameters(self) -> IceParameters:
         """What the peer has to know to check us: send it before or with the candidates."""
         return self._session.local
+
+    @property
+    def described(self) -> bool:
+        """Whether the peer's credentials are known, those of the latest restart."""
+        return self._session.remote is not None
 
     @property
     def controlling(self) -> bool:
@@ -104,21 +116,23 @@ class IceAgent:
 
     @property
     def pairs(self) -> tuple[PairInfo, ...]:
-        """All pairs, best first; those that do not work say why in ``reason``."""
-        by_priority = sorted(self._pairs.values(), key=lambda pair: pair.priority, reverse=True)
-        return tuple(self._life.info(pair) for pair in by_priority)
+        """All pairs, best first; those that do not work say why in ``reason``.
+
+        While an ICE restart is under way, those of before come last.
+        """
+        return tuple(self._sessions.info(pair) for pair in self._sessions.by_priority())
 
     @property
     def selected(self) -> PairInfo | None:
-        """The selected pair, or None."""
-        pair = self._life.selection.pair
-        return self._life.info(pair) if pair is not None else None
+        """The selected pair, or None; after a restart the one of before until there is a new one."""
+        pair = self._sessions.selected()
+        return None if pair is None else self._sessions.info(pair)
 
     @property
     def current(self) -> PairInfo | None:
         """The pair :meth:`send` would use now: the selected one while it answers, else the best valid one."""
-        pair = self._life.selection.current()
-        return self._life.info(pair) if pair is not None else None
+        pair = self._sessions.carrier()
+        return None if pair is None else self._sessions.info(pair)
 
     def route(self, pair: PairId) -> Path | None:
         """The flow on which datagrams of ``pair`` leave and enter a socket of ours unchanged.
@@ -126,22 +140,21 @@ class IceAgent:
         None for a pair through a relay of ours. A driver that moves bulk data may use the flow directly,
         while the pair is valid, if it reports that by :meth:`note_sent` and :meth:`note_received`.
         """
-        target = self._pairing.checklist.get(pair)
+        target = self._sessions.find(pair)
         if target is None or self._relays.is_relayed(target.base):
             return None
         return target.path
 
     def stats(self, now: float) -> tuple[PairStats, ...]:
         """The statistics of all pairs, best first."""
-        by_priority = sorted(self._pairs.values(), key=lambda pair: pair.priority, reverse=True)
-        return tuple(pair_stats(pair, now) for pair in by_priority)
+        return tuple(pair_stats(pair, now) for pair in self._sessions.by_priority())
 
     def note_sent(self, pair: PairId, now: float, datagrams: Sequence[bytes] = ()) -> None:
         """Data was sent on ``pair`` past this agent: silence after it makes the pair suspect.
 
         ``datagrams`` are for the statistics.
         """
-        target = self._pairing.checklist.get(pair)
+        target = self._sessions.find(pair)
         if target is not None:
             stats.note_sent(target, datagrams, now)
         if target is not None and target.unanswered_since is None:
@@ -150,7 +163,7 @@ class IceAgent:
 
     def note_received(self, path: Path, now: float, datagrams: Sequence[bytes] = ()) -> None:
         """Data came in on ``path`` past this agent; ``datagrams`` are for the statistics."""
-        target = self._pairs.get(path)
+        target = self._sessions.at(path)
         if target is not None:
             stats.note_received(target, datagrams, now)
             target.heard_at = now
@@ -178,13 +191,37 @@ class IceAgent:
         if self._session.remote == parameters:
             return
         if self._session.remote is not None:
-            raise LocalProtocolError("the remote parameters are set already: a restart needs a new agent")
+            raise LocalProtocolError("the remote parameters are set already: restart() comes first")
         if lite and self._session.config.lite:
             raise LocalProtocolError("both sides are lite: nobody would send a check")
         self._session.remote = parameters
         if lite:
             self._session.controlling = True
         self._life.start(now)
+        self._settle(now)
+
+    def restart(self, now: float) -> None:
+        """Begin anew with fresh credentials, on the same sockets and relays (RFC 8445 §9).
+
+        All candidates are told again; the peer's new credentials and candidates have to follow, whoever of
+        the two began. Pairs of before carry data until one of the new session is selected. Raises
+        LocalProtocolError before the peer's first credentials, and after the end.
+        """
+        self._require_running("restart()")
+        if self._session.remote is None:
+            raise LocalProtocolError("restart() before anything has begun")
+        previous = self._sessions.previous
+        if previous is None or self._life.selection.pair is not None:
+            if previous is not None:
+                previous.close()
+            previous = Previous(self._session, self._pairing, self._connectivity, self._life)
+        else:  # the session that is given up has nothing yet: what carries data is still the one before
+            self._connectivity.close()
+        session = self._session.renewed()
+        self._names.close()
+        self._begin(session, self._pairing.renewed(session))
+        self._sessions.previous = previous
+        self._gatherer.renew(now)
         self._settle(now)
 
     def add_remote_candidate(self, candidate: Candidate | NamedCandidate, now: float) -> None:
@@ -240,7 +277,7 @@ class IceAgent:
 
         Raises :class:`LocalProtocolError` when there is no such valid pair or ``data`` is too long.
         """
-        target = self._life.selection.current() if pair is None else self._pairing.checklist.get(pair)
+        target = self._sessions.carrier() if pair is None else self._sessions.find(pair)
         if target is None or not target.valid or self._stopped:
             raise LocalProtocolError(
                 "send() without a valid pair" if pair is None else f"pair {pair} is not valid"
@@ -263,28 +300,27 @@ class IceAgent:
             raise LocalProtocolError("a lite agent sends no checks")
         target = self._pairing.checklist.get(pair)
         if target is None or not target.valid or self._stopped:
-            raise LocalProtocolError(f"pair {pair} is not valid")
+            raise LocalProtocolError(f"pair {pair} is not valid, or is of before a restart")
         self._connectivity.start(target, Purpose.PROBE, now, size=size)
         self._settle(now)
 
     def doubt(self, now: float) -> None:
         """Check every valid pair at once: something else says that the peer may be gone."""
-        for pair in self._pairs.values():
+        for pair in self._sessions.by_priority():
             if pair.valid:
                 pair.unanswered_since = now - self._session.config.suspect_silence
-        if not self._stopped:
-            self._life.tick(now)
+        for life in () if self._stopped else self._sessions.lives:
+            life.tick(now)
         self._settle(now)
 
     def close(self, now: float) -> None:
         """Stop, and give relayed addresses back: drain and run timers until ``next_timeout`` is None."""
-        if self._closed:
-            return
-        self._closed = True
-        self._stop()
-        self._session.events.clear()
-        self._relays.close(now)
-        self._settle(now)
+        if not self._closed:
+            self._closed = True
+            self._stop()
+            self._session.events.clear()
+            self._relays.close(now)
+            self._settle(now)
 
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
         """Take one datagram; whatever is not authentic, or not from a validated pair, is dropped."""
@@ -305,6 +341,8 @@ class IceAgent:
             for outcome in self._connectivity.handle_timeout(now):
                 self._life.outcome(outcome, now)
             self._life.tick(now)
+            if (previous := self._sessions.previous) is not None:
+                previous.handle_timeout(now)
         self._settle(now)
 
     def poll_transmit(self) -> Transmit | None:
@@ -326,8 +364,8 @@ class IceAgent:
         elif is_stun(datagram):
             self._receive_stun(datagram, path, now)
             self._settle(now)
-        elif (pair := self._pairs.get(path)) is not None:
-            self._life.data(pair, datagram, now)
+        elif (pair := self._sessions.at(path)) is not None:
+            self._sessions.owner(pair).data(pair, datagram, now)
         else:
             self.drops.add("data from no pair")
 
@@ -339,6 +377,8 @@ class IceAgent:
             return
         if message.method != Method.BINDING:
             self.drops.add("a STUN message that is no Binding")
+        elif (previous := self._sessions.previous) is not None and previous.claims(message, now):
+            previous.receive(message, path, now)
         elif message.message_class is MessageClass.REQUEST:
             self._receive_request(message, path, now)
         elif message.message_class is MessageClass.INDICATION:
@@ -371,9 +411,11 @@ class IceAgent:
                 case RelayDown(_, relayed, reason):
                     self._gatherer.relay_down(event, now)
                     if relayed is not None:
-                        self._life.relay_gone(relayed, reason, now)
+                        for life in self._sessions.lives:
+                            life.relay_gone(relayed, reason, now)
                 case RelayRefuses(relayed, peer, reason):
-                    self._life.relay_refuses(relayed, peer, reason, now)
+                    for life in self._sessions.lives:
+                        life.relay_refuses(relayed, peer, reason, now)
             settle = True
         if settle:
             self._settle(now)
@@ -387,9 +429,12 @@ class IceAgent:
             self._life.remote_ended = self._remote_ended and not self._names.pending
             self._life.consider(now, gathered=self._gatherer.finished)
             self._follow_selection(now)
-            self._pump(now)
+            self._pump.run(now)
             self._gatherer.conclude()
             self._judge(now)
+            self._leave_previous(now)
+        while (previous := self._sessions.previous) is not None and (out := previous.poll_transmit()):
+            self._route(out, now)
         while (out := self._connectivity.poll_transmit()) is not None:
             self._route(out, now)
         self._deadline = None if self._stopped else self._next_deadline(now)
@@ -403,34 +448,6 @@ class IceAgent:
         elif selected is not None and selected.valid and not selected.relayed:
             self._gatherer.settled()
 
-    def _pump(self, now: float) -> None:
-        """Start transactions as the pacing allows: triggered checks, then questions and checks in turn."""
-        while self._pacer.ready(now):
-            pair = self._pairing.checklist.next_triggered() if self._checking else None
-            if pair is None and not self._asked_last and self._gatherer.start_next(now):
-                self._asked_last = True
-                self._pacer.took(now)
-                continue
-            self._asked_last = False
-            if pair is None and self._checking:
-                pair = self._pairing.checklist.next_ordinary(self._life.selection.wanted)
-            if pair is not None:
-                self._check(pair, now)
-                self._pacer.took(now)
-            elif not self._gatherer.ready(now):
-                return
-
-    @property
-    def _checking(self) -> bool:
-        """Whether this side sends checks: it is full, and knows whom to."""
-        return self._session.remote is not None and not self._session.config.lite
-
-    def _check(self, pair: CandidatePair, now: float) -> None:
-        outstanding = self._pairing.checklist.outstanding
-        started = self._connectivity.start(pair, Purpose.CHECK, now, outstanding=outstanding)
-        if started and pair.state is State.WAITING:
-            pair.on(On.PERFORM)
-
     def _route(self, out: Transmit, now: float) -> None:
         """Send from one of our sockets, or through the relay whose address it is to come from."""
         if self._relays.is_relayed(out.path.local):
@@ -440,41 +457,42 @@ class IceAgent:
 
     def _judge(self, now: float) -> None:
         """Give up when patience is over."""
-        over_at = self._life.over_at(gathered=self._gatherer.finished)
+        over_at = self._over_at()
         if over_at is None or over_at > now:
             return
-        pairs = self.pairs
-        lines = [
-            f"{p.local.type.value} {p.local.address} -> {p.remote.type.value} {p.remote.address}: "
-            + (p.reason or "no answer")
-            for p in pairs[:_DETAIL_LINES]
-        ]
-        reason = (
-            f"none of {len(pairs)} pairs of addresses works"
-            if pairs
-            else "there is no pair of addresses to try"
-        )
-        self._session.events.put(IceFailed(reason, "\n".join(lines)))
+        self._session.events.put(verdict(self.pairs))
         self._stop()
+
+    def _over_at(self) -> float | None:
+        """When to give up; never while pairs of before a restart still carry data."""
+        previous = self._sessions.previous
+        if previous is not None and previous.carries:
+            return None
+        return self._life.over_at(gathered=self._gatherer.finished)
+
+    def _leave_previous(self, now: float) -> None:
+        """Forget what was before the restart, a moment after the new session has selected a pair."""
+        previous = self._sessions.previous
+        if previous is not None and self._life.selection.pair is not None and previous.replaced(now):
+            previous.close()
+            self._sessions.previous = None
 
     def _stop(self) -> None:
         self._stopped = True
+        self._sessions.previous = None
         self._gatherer.close()
         self._names.close()
         self._connectivity.close()
 
     def _next_deadline(self, now: float) -> float | None:
-        question = self._gatherer.next_question()
-        pump = None if question is None else max(question, self._pacer.at(now))
-        if self._checking and self._pairing.checklist.has_work(self._life.selection.wanted):
-            pump = earliest(pump, self._pacer.at(now))
         return earliest(
-            pump,
+            self._pump.next_start(now),
             self._gatherer.next_timeout(),
             self._names.next_timeout(),
             self._connectivity.next_timeout(),
             self._life.next_timeout(),
-            self._life.over_at(gathered=self._gatherer.finished),
+            self._over_at(),
+            None if self._sessions.previous is None else self._sessions.previous.next_timeout(),
         )
 
     def _require_running(self, command: str) -> None:

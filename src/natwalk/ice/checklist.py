@@ -32,12 +32,12 @@ class Checklist:
 
     __slots__ = ("_by_id", "_ids", "_ordinary", "_triggered", "limit", "pairs")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, first_id: int = 0) -> None:
         self.limit = limit
         self.pairs: dict[Path, CandidatePair] = {}
         self._by_id: dict[PairId, CandidatePair] = {}
         self._triggered: deque[CandidatePair] = deque()
-        self._ids = 0
+        self._ids = first_id
         self._ordinary = 0
 
     def add(
@@ -62,6 +62,11 @@ class Checklist:
             pair.on(On.UNFREEZE)
         self.pairs[path] = self._by_id[pair.id] = pair
         return pair
+
+    @property
+    def last_id(self) -> int:
+        """The highest number that has named a pair, for the checklist that comes after this one."""
+        return self._ids
 
     def get(self, pair_id: PairId) -> CandidatePair | None:
         """The pair with that id, or None."""

@@ -195,6 +195,12 @@ class Connectivity:
         self._session.controlling = not self._session.controlling
         return True
 
+    def knows(self, transaction_id: bytes, now: float) -> bool:
+        """Whether a response with that ID answers a check of ours."""
+        return self._transactions.get(transaction_id) is not None or (
+            self._late(transaction_id, now) is not None
+        )
+
     def on_response(self, message: Message, path: Path, now: float) -> Outcome | None:
         """Take a Binding response; how its check ended, or None when it is not to be believed."""
         pending = self._transactions.get(message.transaction_id) or self._late(message.transaction_id, now)

@@ -135,6 +135,16 @@ class Gatherer:
             self._keepalives[path] = now
         self._keep_alive(now)
 
+    def renew(self, now: float) -> None:
+        """Tell all candidates again, for an ICE restart, and ask whether their mappings still hold."""
+        for candidate in self.candidates:
+            self._session.events.put(CandidateGathered(candidate))
+        if self.finished:
+            self._session.events.put(GatheringFinished())
+        for path in self._mappings:
+            self._keepalives.setdefault(path, now)
+        self.refresh(now)
+
     def find(self, address: Address, base: Address) -> Candidate | None:
         """The candidate of ours at ``address`` with that ``base``, or None."""
         return next((c for c in self.candidates if c.address == address and c.base == base), None)

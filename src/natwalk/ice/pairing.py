@@ -24,8 +24,10 @@ class Pairing:
 
     __slots__ = ("_discovered", "_find", "_locals", "_session", "checklist", "remotes")
 
-    def __init__(self, session: Session, find: Callable[[Address, Address], Candidate | None]) -> None:
-        self.checklist = Checklist(session.config.max_pairs)
+    def __init__(
+        self, session: Session, find: Callable[[Address, Address], Candidate | None], *, first_id: int = 0
+    ) -> None:
+        self.checklist = Checklist(session.config.max_pairs, first_id=first_id)
         self.remotes = RemoteCandidates(session.config, session.drops)
         self._session = session
         self._find = find
@@ -39,6 +41,12 @@ class Pairing:
         self._locals[candidate.base] = candidate
         for remote in self.remotes:
             self._pair(candidate, remote)
+
+    def renewed(self, session: Session) -> Pairing:
+        """Our candidates without any of the peer's, for the ICE restart that ``session`` begins."""
+        new = Pairing(session, self._find, first_id=self.checklist.last_id)
+        new._locals.update(self._locals)
+        return new
 
     def drop_local(self, base: Address) -> list[CandidatePair]:
         """Forget a local candidate whose address is gone; its pairs, already removed."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from natwalk.ice.config import IceConfig
+from natwalk.ice.events import IceFailed
+from natwalk.ice.pair import PairInfo
+
+_DETAIL_LINES: Final = 20
 
 
 class Patience:
@@ -27,3 +34,15 @@ class Patience:
         if self._started is None:
             return None
         return self._started + (self._config.early_failure if exhausted else self._config.patience)
+
+
+def verdict(pairs: Sequence[PairInfo]) -> IceFailed:
+    """What to say when nothing works: how many pairs were tried, and why the best of them do not."""
+    lines = [
+        f"{p.local.type.value} {p.local.address} -> {p.remote.type.value} {p.remote.address}: "
+        + (p.reason or "no answer")
+        for p in pairs[:_DETAIL_LINES]
+    ]
+    count = len(pairs)
+    reason = f"none of {count} pairs of addresses works" if count else "there is no pair of addresses to try"
+    return IceFailed(reason, "\n".join(lines))

@@ -91,6 +91,10 @@ class Selection:
         """Whatever we nominated in the other role does not count."""
         self._nominating = None
 
+    def freeze(self) -> None:
+        """Nominate nothing more: a restart is under way, which chooses anew."""
+        self._again_at = self._nominating = None
+
     def confirms(self, pair: CandidatePair) -> bool:
         """Whether a consent check of ``pair`` repeats its nomination, so that both sides keep agreeing."""
         return self._session.controlling and self._nominating is None and self.pair is pair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from natwalk.core import Drops, Outbox, RandomBytes
 from natwalk.ice.config import IceConfig
@@ -24,6 +24,11 @@ class Session:
     drops: Drops = field(default_factory=Drops)
     events: Outbox[IceEvent] = field(default_factory=lambda: Outbox[IceEvent](65_536))
     _keys: dict[str, bytes] = field(default_factory=dict)
+
+    def renewed(self) -> Session:
+        """The same agent's next session, with fresh credentials and none of the peer's (RFC 8445 §9)."""
+        local = IceParameters.generate(self.random_bytes)
+        return replace(self, local=local, remote=None, _keys={})
 
     def transaction_id(self) -> bytes:
         """A fresh STUN transaction ID (RFC 8489 §5)."""
