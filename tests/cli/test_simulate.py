@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from natwalk.cli.output import Output
 from natwalk.cli.simulate import simulate
 from natwalk.cli.simulate_plot import draw
 from natwalk.cli.simulate_view import show
-from natwalk.cli.simulate_work import CHUNK, Interrupted, Job, work
+from natwalk.cli.simulate_work import CHUNK, Interrupted, Job, ResumeError, work
 from natwalk.sim.population import shipped_text
 
 TINY = """
@@ -161,6 +162,19 @@ def test_a_file_of_another_run_is_refused(tiny: Path, tmp_path: Path) -> None:
         assert kept.read_text() == text, "what is not ours is left alone"
 
 
+def test_where_nothing_can_be_written_is_said_before_the_work(tiny: Path, tmp_path: Path) -> None:
+    for option in ("--plot", "--resume"):
+        result = run("--population", tiny, "--pairs", 10**8, option, tmp_path / "nowhere" / "x")
+        assert result.return_value == ExitCode.FAILED
+        assert "nowhere is not a folder" in result.stderr
+
+
+def test_a_file_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    job = Job(TINY, 1, CHUNK)
+    with pytest.raises(ResumeError, match="cannot be written"):
+        work(job, 1, tmp_path / ("x" * 254), Output(as_json=True))
+
+
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     """Ctrl-C between two chunks; what is printed in the end is as if nothing had happened."""
     kept = tmp_path / "kept.json"
@@ -181,26 +195,41 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert work(job, 1, kept, Output(as_json=True)).to_json() == straight.to_json()
 
 
-def test_ctrl_c_exits_with_130_and_keeps_what_is_done(tmp_path: Path) -> None:
-    kept = tmp_path / "kept.json"
-    options = [
-        "--population",
-        "internet-2026",
-        "--pairs",
-        "100000",
-        "--processes",
-        "2",
-        "--resume",
-        str(kept),
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "natwalk", "simulate", *options], stderr=subprocess.PIPE, text=True
-    )
+def started(population: Path, kept: Path) -> subprocess.Popen[str]:
+    """The command on two processes, with more to do than it will, and something done."""
+    argv = [sys.executable, "-m", "natwalk", "simulate", "--population", str(population)]
+    argv += ["--pairs", "1000000", "--processes", "2", "--resume", str(kept)]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     while not kept.exists():
         assert process.poll() is None
+    return process
+
+
+def test_ctrl_c_exits_with_130_and_keeps_what_is_done(tiny: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    process = started(tiny, kept)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED
     assert f"the same command goes on from {kept}" in said
     done = json.loads(kept.read_text())
     assert done["tally"]["pairs"] == len(done["done"]) * CHUNK > 0
+
+
+def test_workers_do_not_outlive_a_killed_command(tiny: Path, tmp_path: Path) -> None:
+    process = started(tiny, tmp_path / "kept.json")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) >= 2
+    process.kill()
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while any(alive(child) for child in children):
+        assert time.monotonic() < deadline, "a worker is still there"
+
+
+def alive(pid: str) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

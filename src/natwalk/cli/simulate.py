@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from natwalk.sim.population_stats import Tally
 
 _LONGEST: Final = 1 << 20
+_AGAIN: Final = "choose another file; --resume FILE keeps the figures while you try"
 _HINT: Final = "docs/how-to/ask-a-population.md says what a population file has"
 
 
@@ -111,7 +112,7 @@ def simulate(
     The pairs run what natwalk runs on real machines, ICE, TURN and path selection, on virtual time. The same
     population, seed and pairs give the same figures, on any number of processes.
     """
-    from natwalk.cli.simulate_work import Interrupted, Job, ResumeMismatch, work
+    from natwalk.cli.simulate_work import Interrupted, Job, ResumeError, work
     from natwalk.sim.population import PopulationError, parse
 
     output = Output(as_json=as_json)
@@ -122,20 +123,32 @@ def simulate(
         return _fail(output, ExitCode.BAD_CONFIGURATION, f"{name}: {error}", _HINT)
     except (OSError, UnicodeError) as error:
         return _fail(output, ExitCode.BAD_CONFIGURATION, f"{name} cannot be read: {error}", _HINT)
+    for path in (kept, plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            return _fail(
+                output, ExitCode.FAILED, f"{path.parent} is not a folder", "make it, or choose another"
+            )
     job = Job(text, seed, pairs, without, compare)
     count = min(processes or len(os.sched_getaffinity(0)), job.chunks)
     try:
         tally = work(job, count, kept, output)
-    except ResumeMismatch as error:
+    except ResumeError as error:
         return _fail(output, ExitCode.FAILED, str(error), "choose another file, or its options")
+    except OSError as error:
+        return _fail(
+            output, ExitCode.FAILED, f"{kept} cannot be written: {error.strerror}", "choose another file"
+        )
     except Interrupted as stop:
-        output.say(f"natwalk: interrupted after {stop.done} of {pairs} pairs; {_go_on(kept)}")
-        return ExitCode.INTERRUPTED
+        done = f"interrupted after {stop.done} of {pairs} pairs"
+        return _fail(output, ExitCode.INTERRUPTED, done, _go_on(kept))
     document = _document(population, job, tally)
     if plot is not None:
         from natwalk.cli.simulate_plot import draw
 
-        plot.write_text(draw(document), encoding="utf-8")
+        try:
+            plot.write_text(draw(document), encoding="utf-8")
+        except OSError as error:
+            return _fail(output, ExitCode.FAILED, f"{plot} cannot be written: {error.strerror}", _AGAIN)
     if as_json:
         click.echo(json.dumps(document, ensure_ascii=False))
     else:

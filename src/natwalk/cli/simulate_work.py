@@ -34,8 +34,8 @@ LINE_EVERY: Final = 10.0
 _FORMAT: Final = 1
 
 
-class ResumeMismatch(Exception):
-    """The file to go on from is of another run, or not such a file."""
+class ResumeError(Exception):
+    """The file to go on from is of another run, not such a file, or cannot be written."""
 
 
 class Interrupted(Exception):
@@ -95,7 +95,8 @@ class State:
 def work(job: Job, processes: int, kept: Path | None, output: Output) -> Tally:
     """Run the whole job on so many processes; what ``kept`` has is not done again.
 
-    Raises ResumeMismatch for a file of another run, Interrupted on Ctrl-C, when all that was done is saved.
+    Raises ResumeError for a file of another run or one that cannot be written, and Interrupted on Ctrl-C,
+    when all that was done is saved.
     """
     state = State() if kept is None else _load(job, kept)
     progress = _Progress(job, state, output)
@@ -209,10 +210,10 @@ def _load(job: Job, kept: Path) -> State:
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ResumeMismatch(f"{kept} is not a file to go on from: {error}") from error
+        raise ResumeError(f"{kept} is not a file to go on from: {error}") from error
     for key, value in job.label().items():
         if label.get(key) != value:
-            raise ResumeMismatch(f"{kept} is of another run: {key} was {label.get(key)}, is {value}")
+            raise ResumeError(f"{kept} is of another run: {key} was {label.get(key)}, is {value}")
     return state
 
 
@@ -220,8 +221,11 @@ def _save(job: Job, state: State, kept: Path) -> None:
     """Write the file whole or not at all."""
     values = {"job": job.label(), "done": sorted(state.done), "tally": state.tally.to_json()}
     fresh = kept.with_name(f".{kept.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    fresh.replace(kept)
+    try:
+        fresh.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+        fresh.replace(kept)
+    except OSError as error:
+        raise ResumeError(f"{kept} cannot be written: {error.strerror}") from error
 
 
 class _Progress:
