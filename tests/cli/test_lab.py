@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.needs import needs_tun
 from natwalk.lab import LabError, why_unavailable
 from natwalk.lab.run_directory import MARK, Identity, RunDirectory
 from natwalk.lab.space import tool
@@ -37,6 +38,7 @@ run = "sleep 1000"
 """
 pytestmark = [
     pytest.mark.lab,
+    needs_tun,
     pytest.mark.skipif(UNAVAILABLE is not None, reason=f"no lab here: {UNAVAILABLE}"),
 ]
 

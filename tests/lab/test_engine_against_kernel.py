@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from lab.needs import needs_tun
 from natwalk.core import Address
 from natwalk.nat import RST, SYN, IcmpKind, IpProtocol, Nat, Packet, Segment, Translation, preset
 
@@ -162,6 +163,7 @@ def test_who_knocks_where_nobody_is_gets_the_same_answer(build) -> None:
 
 
 @pytest.mark.lab
+@needs_tun
 def test_the_engine_as_a_router_in_user_space_does_the_same(build) -> None:
     with build("linux", same_lan=True) as world:
         assert fate(Router(world)) == EXPECTED

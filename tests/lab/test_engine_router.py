@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
+from lab.needs import needs_tun
 from lab.test_kinds import FILTERING, TCP_CLIENT, TCP_SERVER
 from natwalk.lab import LabError
 from natwalk.nat import preset
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, needs_tun]
 
 
 @pytest.mark.parametrize("kind", FILTERING)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.needs import needs_tun
+
 PLUGIN = "pytest_natwalk"
 SUITE = """
 import subprocess
@@ -106,6 +108,7 @@ def plugin_option() -> list[str]:
 
 
 @pytest.mark.lab
+@needs_tun
 def test_a_suite_of_another_project_runs_behind_nats(tmp_path) -> None:
     said = run_suite(tmp_path, SUITE)
     assert "3 passed, 1 error" in said, said

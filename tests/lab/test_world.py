@@ -9,12 +9,13 @@ import sys
 
 import pytest
 
+from lab.needs import needs_tun
 from natwalk.lab import LabError
 from natwalk.lab.conditions import Conditions
 from natwalk.lab.layout_file import parse_layout
 from natwalk.lab.world import World
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, needs_tun]
 
 LAYOUT = """
 [network.core]

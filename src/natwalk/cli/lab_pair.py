@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -43,7 +43,7 @@ class PairResult:
     reason: str
     seconds: float
     trace: tuple[str, ...] = ()
-    """What both programs said; where the captures are."""
+    """What both programs said, where the captures are, what the simulator says; in full if it is not ok."""
 
     @property
     def ok(self) -> bool:
@@ -94,7 +94,20 @@ def run_pair(nat_a: str, nat_b: str, *, engine: bool = False, captures: Path | N
     if result.ok:
         for file in files:
             file.unlink(missing_ok=True)
-    return result
+        return result
+    return replace(result, trace=(*trace, *_simulated(nat_a, nat_b)))
+
+
+def _simulated(nat_a: str, nat_b: str) -> list[str]:
+    """What the same pair goes through in the simulator, for comparison."""
+    from natwalk.sim.demo import SimulatedDemoFailed, run
+
+    events: list[str] = []
+    try:
+        run(nat_a, nat_b, 1000, "any", lambda event: events.append(f"simulator: {json.dumps(event)}"))
+    except SimulatedDemoFailed as error:
+        events.append(f"simulator: {error}")
+    return events[:_LINES]
 
 
 def _capture(lab: Lab, folder: Path | None, name: str) -> list[Path]:
