@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -201,7 +202,9 @@ def started(population: Path, kept: Path) -> subprocess.Popen[str]:
     argv += ["--pairs", "1000000", "--processes", "2", "--resume", str(kept)]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     while not kept.exists():
-        assert process.poll() is None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+        assert process.returncode is None
     return process
 
 
@@ -225,6 +228,7 @@ def test_workers_do_not_outlive_a_killed_command(tiny: Path, tmp_path: Path) -> 
     deadline = time.monotonic() + 60
     while any(alive(child) for child in children):
         assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.05)
 
 
 def alive(pid: str) -> bool:
