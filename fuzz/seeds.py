@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from ipaddress import ip_address
 from typing import Final
 
 from fuzz import CORPUS, ROOT
 from natwalk.core import Address
+from natwalk.ice.dns import AddressRecord, DnsMessage, Question
+from natwalk.ice.dns import encode as encode_dns
 from natwalk.relay import FrameType, RelayIdentity, frame
 from natwalk.relay.upgrade import SWITCHING
 from natwalk.stun import (
@@ -26,6 +29,7 @@ from natwalk.stun import (
 )
 from natwalk.turn.channel_data import encode_channel_data
 
+_IP: Final = ip_address("192.168.1.3")
 _TID: Final = bytes(range(12))
 _BINDING: Final = request(Method.BINDING, _TID)
 _PEER: Final = Address("192.0.2.77", 7000)
@@ -91,6 +95,20 @@ SEEDS: Final[dict[str, list[bytes]]] = {
         b"\x01\x09HTTP/1.1 200 Connection established\r\n\r\n",
         b"\x01\x09HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
         b"\x02\x01\x05\x02\x01\x00\x05\x00\x00\x01" + bytes(6) + b"\x16",
+    ],
+    "mdns": [
+        encode_dns(DnsMessage(questions=(Question("own.local"), Question("wanted.local", 28)))),
+        encode_dns(DnsMessage(response=True, answers=(AddressRecord("wanted.local", _IP, 120),))),
+        bytes.fromhex("00008400000000020000000004506565720000100001000000780002c00c")
+        + bytes.fromhex("c00c00018001000000780004c0000201"),
+    ],
+    "description": [
+        b"a=ice-lite\r\na=ice-ufrag:abcd\r\na=ice-pwd:" + b"p" * 22 + b"\r\na=ice-options:trickle ice2\r\n"
+        b"a=candidate:1 1 udp 5 192.0.2.1 5000 typ host\r\na=candidate:2 1 udp 4 n.local 5001 typ host\r\n"
+        b"a=candidate:3 1 udp 3 192.0.2.2 5002 typ srflx raddr 0.0.0.0 rport 9\r\na=end-of-candidates\r\n",
+        b'{"usernameFragment": "abcd", "password": "' + b"p" * 22 + b'", "iceLite": false,'
+        b' "options": ["ice2"], "complete": true,'
+        b' "candidates": ["candidate:1 1 udp 5 192.0.2.1 5000 typ host"]}',
     ],
     "oauth": [b"\x00\x10" + bytes(range(40)), b"\x01\x00\x0c" + bytes(60)],
 }

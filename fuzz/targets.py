@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fuzz.binding import binding, discovery, lifetime
+from fuzz.candidates import description, mdns
 from fuzz.reader import Reader
 from fuzz.relay import relay_cores, relay_frames, relay_openings
 from fuzz.turn_client import turn_client
@@ -171,6 +172,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         relay_frames,
         relay_cores,
         relay_openings,
+        mdns,
+        description,
     )
 }
 """By name, in the order ``make fuzz`` runs them."""

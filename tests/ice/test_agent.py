@@ -28,7 +28,7 @@ from natwalk.ice import (
     State,
     TransportPolicy,
 )
-from natwalk.ice.checks import build_check, build_error, build_success
+from natwalk.ice.checks import NOMINATION, build_check, build_error, build_success
 from natwalk.stun import (
     ERROR_CODE,
     PRIORITY,
@@ -565,6 +565,36 @@ def test_the_controlled_side_follows_the_latest_nomination() -> None:
     assert agent.selected.remote.address == other
     peer.send(first)
     assert agent.selected.remote.address == other, "a retransmission of the older one does not count"
+
+
+def test_an_older_nomination_that_comes_late_is_not_followed() -> None:
+    """By the number in it: packets overtake each other, and each side would use another pair."""
+    agent, peer = validated(controlling=False)
+    other = REMOTE.with_port(50001)
+    peer.send(peer.check(), source=other)
+    agent.handle_timeout(NOW + 0.1)
+    peer.answer(NOW + 0.1, other)
+    peer.send(peer.check(use_candidate=True, nomination=2), source=other)
+    peer.send(peer.check(use_candidate=True, nomination=1))
+    assert agent.selected is not None
+    assert agent.selected.remote.address == other
+    assert agent.drops.last == "a nomination that a later one has overtaken"
+    peer.send(peer.check(use_candidate=True, nomination=3))
+    assert agent.selected.remote.address == REMOTE
+
+
+def test_nominations_are_counted_and_confirmations_repeat_the_count() -> None:
+    agent, peer = validated(controlling=True)
+    counts = []
+
+    def answer(now: float) -> None:
+        for message in peer.answer(now):
+            if USE_CANDIDATE in message:
+                counts.append(message.get(NOMINATION))
+
+    run(agent, NOW + 20, answer)
+    assert len(counts) >= 3
+    assert set(counts) == {bytes([0, 0, 0, 1])}
 
 
 def test_a_nomination_before_our_own_check_succeeds_counts_then() -> None:

@@ -87,6 +87,14 @@ def test_what_is_no_description_is_malformed(text: str) -> None:
         IceDescription.from_sdp(text)
 
 
+def test_an_option_cannot_bring_lines_of_its_own() -> None:
+    """FAULTS 81: neither from JSON nor from the program."""
+    evil = "x\r\na=candidate:9 1 udp 5 192.0.2.66 5000 typ host"
+    assert IceDescription.from_json(WHOLE.to_json() | {"options": [evil, "ice2"]}).options == ("ice2",)
+    with pytest.raises(ValueError, match="letters"):
+        IceDescription(OURS, options=(evil,))
+
+
 def test_no_error_quotes_the_password() -> None:
     with pytest.raises(MalformedMessage) as caught:
         IceDescription.from_sdp("a=ice-ufrag:abcd\r\na=ice-pwd:secret")

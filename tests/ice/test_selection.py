@@ -6,14 +6,20 @@ import random
 
 from natwalk.core import Address
 from natwalk.ice import Candidate, CandidateType, IceConfig, IceParameters, PairSelected
+from natwalk.ice.checks import CheckRequest
 from natwalk.ice.connectivity import Connectivity
 from natwalk.ice.pair import CandidatePair, On
 from natwalk.ice.pairing import Pairing
 from natwalk.ice.selection import Selection
 from natwalk.ice.session import Session
-from natwalk.stun import USE_CANDIDATE, decode
+from natwalk.stun import USE_CANDIDATE, Message, MessageClass, Method, decode
 
 NOW = 100.0
+
+
+def nominating(transaction_id: bytes) -> CheckRequest:
+    message = Message(Method.BINDING, MessageClass.REQUEST, transaction_id)
+    return CheckRequest(message, "peer", 5, controlling=True, tie_breaker=1, use_candidate=True)
 
 
 class Bench:
@@ -156,8 +162,8 @@ def test_consent_checks_repeat_the_nomination_of_the_selected_pair_only() -> Non
 def test_a_peer_s_nomination_waits_for_our_check_and_the_latest_wins() -> None:
     bench = Bench(controlling=False)
     first, second = bench.pair(1, valid=False), bench.pair(2, valid=False)
-    bench.selection.nominated_by_peer(first, b"1" * 12, NOW)
-    bench.selection.nominated_by_peer(second, b"2" * 12, NOW)
+    bench.selection.nominated_by_peer(first, nominating(b"1" * 12), NOW)
+    bench.selection.nominated_by_peer(second, nominating(b"2" * 12), NOW)
     first.on(On.SUCCESS)
     bench.selection.validated(first, NOW)
     assert bench.selection.pair is None

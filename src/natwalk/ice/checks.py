@@ -25,7 +25,12 @@ from natwalk.stun import (
     request,
     success,
 )
-from natwalk.stun.attributes import Attribute
+from natwalk.stun.attributes import Attribute, unknown
+
+NOMINATION: Final = unknown(0xC001)
+"""Counts nominations, so that an older one that comes late is known (draft-thatcher-ice-renomination).
+
+The number is the one in use; whoever does not know it leaves it alone."""
 
 ROLE_CONFLICT: Final = 487
 _BAD_REQUEST: Final = 400
@@ -38,7 +43,8 @@ _TLV_HEADER: Final = 4
 class CheckRequest:
     """What an authenticated check from the peer says.
 
-    ``controlling`` is the role the peer claims, None when it claims none; ``ufrag`` is the peer's own.
+    ``controlling`` is the role the peer claims, None when it claims none; ``ufrag`` is the peer's own;
+    ``nomination`` is the number of its nomination, None when it does not count them.
     """
 
     message: Message
@@ -47,6 +53,7 @@ class CheckRequest:
     controlling: bool | None
     tie_breaker: int
     use_candidate: bool
+    nomination: int | None = None
 
 
 def build_check(
@@ -58,10 +65,12 @@ def build_check(
     controlling: bool,
     tie_breaker: int,
     use_candidate: bool = False,
+    nomination: int = 0,
     size: int = 0,
 ) -> bytes:
     """A Binding request that checks a pair (RFC 8445 §7.2.2, §7.2.4), with integrity and fingerprint.
 
+    ``nomination`` is the number of the nomination that ``use_candidate`` makes, not told when 0;
     ``priority`` is what a peer-reflexive candidate learned from it would have (§7.1.1). With ``size``
     the message is padded to that many bytes, rounded up to a multiple of 4 (PADDING, RFC 5780 §7.6);
     LocalProtocolError when it is larger without padding or no datagram is that large.
@@ -70,6 +79,8 @@ def build_check(
     attributes: list[Attribute] = [(USERNAME, username), (PRIORITY, priority), (role, tie_breaker)]
     if use_candidate:
         attributes.append((USE_CANDIDATE, True))
+        if nomination:
+            attributes.append((NOMINATION, nomination.to_bytes(4)))
 
     def encoded(*more: Attribute) -> bytes:
         message = request(Method.BINDING, transaction_id, *attributes, *more)
@@ -116,7 +127,13 @@ def read_check(message: Message, *, ufrag: str, key: bytes) -> CheckRequest:
         controlling=claim,
         tie_breaker=(controlled if controlling is None else controlling) or 0,
         use_candidate=USE_CANDIDATE in message,
+        nomination=_nomination(message),
     )
+
+
+def _nomination(message: Message) -> int | None:
+    value = message.get(NOMINATION)
+    return int.from_bytes(value) if value is not None and len(value) == 4 else None
 
 
 def build_success(to: Message, source: Address, key: bytes) -> bytes:

@@ -118,6 +118,7 @@ class Connectivity:
         session = self._session
         priority = self._reflexive_priority(pair.local)
         transaction_id = session.transaction_id()
+        session.nominations += purpose is Purpose.NOMINATE
         check = Check(pair, purpose, session.controlling, use_candidate, priority, size, transaction_id)
         data = build_check(
             transaction_id,
@@ -127,6 +128,7 @@ class Connectivity:
             controlling=session.controlling,
             tie_breaker=session.tie_breaker,
             use_candidate=use_candidate,
+            nomination=session.nominations,
             size=size,
         )
         rto, rc, rm = self._schedule(pair, purpose, outstanding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,7 @@ MAX_TEXT: Final = 65_536
 """Longest description we read, in characters."""
 MAX_CANDIDATES: Final = 256
 _MAX_OPTIONS: Final = 32
+_OPTION: Final = re.compile(r"[A-Za-z0-9+/-]{1,64}", re.ASCII)
 
 TRICKLE: Final = "trickle"
 """The ice-option of those who send and take candidates one by one (RFC 8838 §3)."""
@@ -29,6 +31,7 @@ class IceDescription:
 
     ``complete`` means that no more candidates follow (RFC 8838 §13). ``skipped`` counts candidate lines
     that were read and cannot be used: other transports, other components' syntax, names outside ``.local``.
+    Raises :class:`ValueError` for an option that is no token.
     """
 
     parameters: IceParameters
@@ -37,6 +40,10 @@ class IceDescription:
     lite: bool = False
     complete: bool = False
     skipped: int = 0
+
+    def __post_init__(self) -> None:
+        if not all(_OPTION.fullmatch(option) for option in self.options):
+            raise ValueError("an ice-option is letters, digits, + / or -")
 
     def to_sdp(self) -> str:
         """The attribute lines, each with ``a=`` before and CRLF after it."""
@@ -73,7 +80,7 @@ class IceDescription:
         return IceDescription(
             parameters=_parameters(found.get("ice-ufrag"), found.get("ice-pwd")),
             candidates=candidates,
-            options=tuple(found.get("ice-options", "").split()[:_MAX_OPTIONS]),
+            options=_options(found.get("ice-options", "").split()),
             lite="ice-lite" in found,
             complete="end-of-candidates" in found,
             skipped=skipped,
@@ -99,7 +106,7 @@ class IceDescription:
         return IceDescription(
             parameters=_parameters(value.get("usernameFragment"), value.get("password")),
             candidates=candidates,
-            options=tuple(_texts(value, "options")[:_MAX_OPTIONS]),
+            options=_options(_texts(value, "options")),
             lite=value.get("iceLite") is True,
             complete=value.get("complete") is True,
             skipped=skipped,
@@ -134,6 +141,11 @@ def _parameters(ufrag: object, pwd: object) -> IceParameters:
         return IceParameters(ufrag, pwd)
     except ValueError as error:
         raise MalformedMessage(f"description: {error}") from None
+
+
+def _options(texts: list[str]) -> tuple[str, ...]:
+    """The options that are tokens; what else is there tells nothing to anybody."""
+    return tuple(text for text in texts[:_MAX_OPTIONS] if _OPTION.fullmatch(text))
 
 
 def _texts(value: Mapping[object, object], key: str) -> list[str]:

@@ -95,7 +95,7 @@ class Lifecycle:
         if not (pair.valid or (again and pair.state in {State.WAITING, State.IN_PROGRESS})):
             self._retrigger(pair, now)
         if request.use_candidate:
-            self.selection.nominated_by_peer(pair, request.message.transaction_id, now)
+            self.selection.nominated_by_peer(pair, request, now)
             self._rekeep(now)
 
     def _heard_by_lite(self, pair: CandidatePair, request: CheckRequest, now: float) -> None:
@@ -110,7 +110,7 @@ class Lifecycle:
         if pair.valid:
             pair.confirmed_at, pair.unanswered_since = now, None
         if request.use_candidate:
-            self.selection.nominated_by_peer(pair, request.message.transaction_id, now)
+            self.selection.nominated_by_peer(pair, request, now)
 
     def outcome(self, outcome: Outcome, now: float) -> None:
         """A check has ended."""

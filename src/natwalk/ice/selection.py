@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from natwalk.ice.checks import CheckRequest
 from natwalk.ice.connectivity import Connectivity, Purpose
 from natwalk.ice.events import PairSelected
 from natwalk.ice.nomination import best, choose
@@ -13,7 +14,16 @@ from natwalk.ice.session import Session
 class Selection:
     """Which pair is in use. The controlling side chooses by :mod:`natwalk.ice.nomination`."""
 
-    __slots__ = ("_again_at", "_connectivity", "_last_switch", "_nominating", "_pairing", "_session", "pair")
+    __slots__ = (
+        "_again_at",
+        "_connectivity",
+        "_followed",
+        "_last_switch",
+        "_nominating",
+        "_pairing",
+        "_session",
+        "pair",
+    )
 
     def __init__(self, session: Session, pairing: Pairing, connectivity: Connectivity) -> None:
         self.pair: CandidatePair | None = None
@@ -23,6 +33,7 @@ class Selection:
         self._nominating: CandidatePair | None = None
         self._last_switch: float | None = None
         self._again_at: float | None = None
+        self._followed = 0
 
     def current(self) -> CandidatePair | None:
         """The pair to send on: the selected one unless it is lost or suspect and another is better."""
@@ -62,10 +73,19 @@ class Selection:
         if self._nominating is pair:
             self._nominating = None
 
-    def nominated_by_peer(self, pair: CandidatePair, transaction_id: bytes, now: float) -> None:
-        """The peer nominates ``pair`` (RFC 8445 §7.3.1.5): follow, now or when our own check succeeds."""
+    def nominated_by_peer(self, pair: CandidatePair, request: CheckRequest, now: float) -> None:
+        """The peer nominates ``pair`` (RFC 8445 §7.3.1.5): follow, now or when our own check succeeds.
+
+        The latest one counts: by its number if the peer counts them, else by when it came.
+        """
+        transaction_id = request.message.transaction_id
         if self._session.controlling or transaction_id == pair.nomination_id:
             return
+        if request.nomination is not None:
+            if request.nomination < self._followed:
+                self._session.drops.add("a nomination that a later one has overtaken")
+                return
+            self._followed = request.nomination
         pair.nomination_id = transaction_id
         for other in self._pairing.checklist:
             other.nomination_pending = False
@@ -88,8 +108,9 @@ class Selection:
             self.pair = None
 
     def role_changed(self) -> None:
-        """Whatever we nominated in the other role does not count."""
+        """Whatever was nominated in the other role does not count."""
         self._nominating = None
+        self._followed = 0
 
     def freeze(self) -> None:
         """Nominate nothing more: a restart is under way, which chooses anew."""

@@ -21,6 +21,8 @@ class Session:
     tie_breaker: int
     local: IceParameters
     remote: IceParameters | None = None
+    nominations: int = 0
+    """How many nominations this side has made."""
     drops: Drops = field(default_factory=Drops)
     events: Outbox[IceEvent] = field(default_factory=lambda: Outbox[IceEvent](65_536))
     _keys: dict[str, bytes] = field(default_factory=dict)
