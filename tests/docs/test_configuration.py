@@ -60,5 +60,5 @@ def test_what_needs_a_restart_says_so() -> None:
     fixed = set(FIXED.values()) | set(FIXED_TURN.values())
     sections = {"rendezvous", "streams"}
     expected = {key for key in rows() if key in fixed or key.partition(".")[0] in fixed & sections}
-    assert marked - expected <= {"metrics.listen", "admin.socket", "tls.port"}
+    assert marked - expected <= {"metrics.listen", "admin.socket", "tls.port", "relay.enabled"}
     assert expected <= marked

@@ -41,6 +41,13 @@ deny = ["203.0.113.9"]
 allocations-per-user = 3
 [http]
 port = 18478
+[relay]
+enabled = true
+connections = 100
+connections-per-source = 10
+rate = 1000000
+burst = 100000
+allow = ["3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"]
 [rendezvous]
 nameplate-ttl = 60
 """
@@ -101,6 +108,9 @@ class TestGood:
         assert turn.policy.check(Address("203.0.113.8", 5000)) is None
         assert turn.policy.check(Address("203.0.113.9", 5000)) is not None
         assert config.rendezvous.nameplate_ttl == 60
+        relay = config.relay.config
+        assert (relay.connections, relay.connections_per_source) == (100, 10)
+        assert (relay.rate, relay.burst, len(relay.allow)) == (1e6, 1e5, 1)
         assert config.tls is None
         [warning] = config.warnings
         assert "tls-port" in warning

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 from litestar import Litestar, Request, Response, WebSocket, get, websocket
 from litestar.datastructures import State
-from litestar.exceptions import WebSocketDisconnect
+from litestar.exceptions import NotFoundException, WebSocketDisconnect
 from litestar.types import ControllerRouterHandler
 
 from natwalk import __version__
+from natwalk.relay.upgrade import PROTOCOL
 from natwalk.rendezvous.limits import source_of
 from natwalk.server.access import client_of, is_near
 from natwalk.server.admin import ADMIN_HANDLERS
@@ -33,7 +34,7 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 def create_app(services: Services) -> Litestar:
     """The ASGI application over ``services`` that everyone can reach."""
-    handlers: list[ControllerRouterHandler] = [ice_servers, healthz, readyz, rendezvous]
+    handlers: list[ControllerRouterHandler] = [ice_servers, healthz, readyz, rendezvous, relay]
     if services.config.metrics.listen is None:
         handlers.append(metrics)
     if services.config.admin.token is not None:
@@ -105,6 +106,7 @@ async def healthz(request: Request[None, None, State]) -> Response[dict[str, obj
             "turn_allocations": services.turn.stats.allocations,
             "rendezvous_connections": services.hub.core.connections,
             "rendezvous_mailboxes": services.hub.core.mailboxes,
+            "relay_clients": 0 if services.relay is None else services.relay.core.clients,
         },
         headers=_NO_STORE,
     )
@@ -116,6 +118,19 @@ async def readyz(request: Request[None, None, State]) -> Response[dict[str, obje
     draining = request.app.state.services.health.draining
     status = {"status": "draining" if draining else "ready"}
     return Response(dict(status), status_code=503 if draining else 200, headers=_NO_STORE)
+
+
+@get("/v1/relay", status_code=426)
+async def relay(request: Request[None, None, State]) -> Response[dict[str, object]]:
+    """What the relay is, for requests that do not ask to become its connection: its key, and how to ask."""
+    driver = request.app.state.services.relay
+    if driver is None:
+        raise NotFoundException
+    return Response(
+        {"key": driver.core.identity.public.hex(), "protocol": PROTOCOL},
+        status_code=426,
+        headers={**_NO_STORE, "Upgrade": PROTOCOL, "Connection": "Upgrade"},
+    )
 
 
 @get("/metrics")

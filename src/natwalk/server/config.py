@@ -22,6 +22,7 @@ from natwalk.server.certificate import Tls, read_tls
 from natwalk.server.document import FIX, Flags, read_document
 from natwalk.server.errors import ConfigError
 from natwalk.server.options import unknown_variables
+from natwalk.server.relay_settings import RelaySettings, relay_settings
 from natwalk.server.schema import Document, LogSection, RendezvousSection, StunSection
 from natwalk.server.secret import read_secret
 from natwalk.server.turn_settings import Credentials, read_credentials, turn_config
@@ -88,6 +89,7 @@ class ServeConfig:
     generated_secret: bool = False
     """Whether ``auth_secret`` was made at start and is kept nowhere."""
     rendezvous: RendezvousLimits
+    relay: RelaySettings
     tls: Tls | None
     streams: StreamLimits = StreamLimits()
     proxy_from: tuple[Network, ...] = ()
@@ -176,6 +178,7 @@ def _build(
         auth_secret=credentials.auth_secrets[0],
         generated_secret=not _has_secret_file(document),
         rendezvous=_rendezvous(document.rendezvous),
+        relay=relay_settings(document.relay, _state_dir(document, folder), where),
         tls=tls,
         streams=StreamLimits(**{name: getattr(limits, name) for name in limits.__struct_fields__}),
         proxy_from=_networks("proxy-protocol.from", document.proxy_protocol.from_, where),
@@ -189,6 +192,10 @@ def _build(
         drain_seconds=server.drain_seconds,
         files=(*files, *credentials.files, *more),
     )
+
+
+def _state_dir(document: Document, folder: Path) -> Path | None:
+    return None if document.server.state_dir is None else folder / document.server.state_dir
 
 
 def _has_secret_file(document: Document) -> bool:

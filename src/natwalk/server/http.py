@@ -8,17 +8,20 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+import h11
 import uvicorn
 from litestar import Litestar
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from natwalk.relay import wants_relay
+from natwalk.relay.upgrade import SWITCHING
 from natwalk.rendezvous import MAX_FRAME
 from natwalk.server.config import Tls
 
@@ -30,34 +33,51 @@ _FRAGMENTS: Final = 256
 _PING_SECONDS: Final = 20.0
 
 
-class HttpServer(uvicorn.Server):
-    """uvicorn without signal handlers; ``ready`` is set once it accepts connections."""
+TakeOver = Callable[[asyncio.Transport, bytes], None]
+"""Gets a transport on which the relay was asked for, and what came on it after the request."""
 
-    def __init__(self, app: Litestar, tls: Tls | None) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=_HttpConnection,
-                ws=_WebSocketConnection,
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                ws_max_size=MAX_FRAME,
-                ws_per_message_deflate=False,
-                ws_ping_interval=_PING_SECONDS,
-                ws_ping_timeout=_PING_SECONDS,
-                limit_concurrency=_CONNECTIONS,
-                h11_max_incomplete_event_size=_HEADER_BYTES,
-                timeout_keep_alive=15,
-                timeout_graceful_shutdown=2,
-                backlog=_BACKLOG,
-                ssl_certfile=None if tls is None else tls.cert,
-                ssl_keyfile=None if tls is None else tls.key,
-            )
+
+class _Config(uvicorn.Config):
+    """uvicorn's, and who takes the connections of the relay."""
+
+    relay: TakeOver | None = None
+
+
+def _relay_of(config: uvicorn.Config) -> TakeOver | None:
+    return config.relay if isinstance(config, _Config) else None
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without signal handlers; ``ready`` is set once it accepts connections.
+
+    ``relay`` takes connections that ask to become the relay's; None for a server without one.
+    """
+
+    def __init__(self, app: Litestar, tls: Tls | None, *, relay: TakeOver | None = None) -> None:
+        config = _Config(
+            app,
+            http=_HttpConnection,
+            ws=_WebSocketConnection,
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            ws_max_size=MAX_FRAME,
+            ws_per_message_deflate=False,
+            ws_ping_interval=_PING_SECONDS,
+            ws_ping_timeout=_PING_SECONDS,
+            limit_concurrency=_CONNECTIONS,
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=2,
+            backlog=_BACKLOG,
+            ssl_certfile=None if tls is None else tls.cert,
+            ssl_keyfile=None if tls is None else tls.key,
         )
+        config.relay = relay
+        super().__init__(config)
         self.ready = asyncio.Event()
         quieten_logs()
 
@@ -131,6 +151,24 @@ class _HttpConnection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.loop.call_later(_HEADER_SECONDS, self._close_if_silent)
+
+    def _should_upgrade(self) -> bool:
+        return self._wants_relay() or super()._should_upgrade()
+
+    def _wants_relay(self) -> bool:
+        offered = _relay_of(self.config) is not None
+        return offered and wants_relay(self.scope["method"].encode(), self.scope["path"], self.headers)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the transport to the relay, or to WebSocket."""
+        relay = _relay_of(self.config)
+        if relay is None or not self._wants_relay():
+            super().handle_websocket_upgrade(event)
+            return
+        self.connections.discard(self)
+        data, _ = self.conn.trailing_data
+        self.transport.write(SWITCHING)
+        relay(self.transport, bytes(data))
 
     def _close_if_silent(self) -> None:
         cycle: object | None = self.cycle  # None until the first request is complete

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from natwalk import __version__
 from natwalk.core import Transport
+from natwalk.relay import RefusalCode
 from natwalk.server.state import Services
 from natwalk.turn import EndReason, TurnStats
 
@@ -49,6 +50,7 @@ class _ServerCollector(Collector):
         yield from self._turn()
         yield from self._relayed()
         yield from self._dropped()
+        yield from self._relay()
         yield from self._rest()
 
     def _turn(self) -> Iterator[Metric]:
@@ -104,6 +106,23 @@ class _ServerCollector(Collector):
         for reason, number in sorted((turn.core.drops.counts + turn.drops.counts).items()):
             family.add_metric([reason], number)
         yield family
+
+    def _relay(self) -> Iterator[Metric]:
+        if self._services.relay is None:
+            return
+        core = self._services.relay.core
+        stats = core.stats
+        yield _gauge("relay_connections", "Connections to the relay.", core.connections)
+        yield _gauge("relay_clients", "Those that have proved a key.", core.clients)
+        yield _count("relay_packets", "Packets relayed.", stats.packets)
+        yield _count("relay_bytes", "Bytes in them.", stats.bytes)
+        yield _count("relay_packets_dropped", "Packets dropped for slow receivers.", stats.dropped)
+        yield _count("relay_packets_undeliverable", "Packets to keys that are not here.", stats.undeliverable)
+        yield _count("relay_notices", "Notices that a peer is gone.", stats.notices)
+        refused = _counter("relay_refused", "Connections refused, and why.", ["code"])
+        for code in RefusalCode:
+            refused.add_metric([code.name.lower()], stats.refused[code.name.lower()])
+        yield refused
 
     def _rest(self) -> Iterator[Metric]:
         services = self._services

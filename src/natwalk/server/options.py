@@ -89,6 +89,7 @@ _COMMAND_LINE: Final = frozenset(
     {
         "NATWALK_HTTP_PORT",
         "NATWALK_STUN_PORT",
+        "NATWALK_RELAY_ADDRESS",
         "NATWALK_ADMIN_SERVER",
         "NATWALK_ADMIN_TOKEN",
         "NATWALK_ADMIN_TLS_NAME",

@@ -65,6 +65,8 @@ class Reloader:
             config, stays = pinned(services.config, self._load())
             self._certificates(config)
             services.turn.reconfigure(config.turn)
+            if services.relay is not None:
+                services.relay.reconfigure(config.relay.config)
         except (ConfigError, ValueError, OSError) as error:
             return self._refused(error)
         for warning in config.warnings:
@@ -106,6 +108,9 @@ def pinned(old: ServeConfig, new: ServeConfig) -> tuple[ServeConfig, list[str]]:
     if _files(old) != _files(new):
         stays.append("tls")
         config = replace(config, tls=old.tls)
+    if (old.relay.enabled, old.relay.seed) != (new.relay.enabled, new.relay.seed):
+        stays.append("relay.enabled")
+        config = replace(config, relay=replace(new.relay, enabled=old.relay.enabled, seed=old.relay.seed))
     if old.metrics.listen != new.metrics.listen:
         stays.append("metrics.listen")
         config = replace(config, metrics=replace(new.metrics, listen=old.metrics.listen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,12 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Final
 
+from natwalk.aio.relay_server import RelayServerDriver
 from natwalk.aio.tls import ServerTls
 from natwalk.aio.turn_server import TurnServerDriver
+from natwalk.relay import RelayIdentity
+from natwalk.relay.keys import SEED_LENGTH
+from natwalk.rendezvous.limits import source_of
 from natwalk.server.addresses import default_route_address
 from natwalk.server.admin import Commands
 from natwalk.server.app import create_admin_app, create_app, create_metrics_app
@@ -21,7 +26,7 @@ from natwalk.server.behaviour import behaviour
 from natwalk.server.config import ServeConfig
 from natwalk.server.errors import StartError
 from natwalk.server.heartbeat import Heartbeat
-from natwalk.server.http import HttpServer, bind, bind_unix
+from natwalk.server.http import HttpServer, TakeOver, bind, bind_unix
 from natwalk.server.hub import RendezvousHub
 from natwalk.server.listeners import Opener, check_own, client_limits, http_sockets, refused, sort_given
 from natwalk.server.log import ServerLog
@@ -119,7 +124,14 @@ class _Server:
         records = UsageRecords(log, self._loop.time)
         turn = TurnServerDriver(config.turn, on_event=self._hear, limits=client_limits(config))
         self.services = Services(
-            config, turn, RendezvousHub(config.rendezvous), Ports(0), log, records, self._commands()
+            config,
+            turn,
+            RendezvousHub(config.rendezvous),
+            Ports(0),
+            log,
+            records,
+            self._commands(),
+            _relay(config),
         )
 
     async def open(self, given: Sequence[tuple[str, socket.socket]], load: Load | None) -> None:
@@ -127,7 +139,7 @@ class _Server:
         services, config = self.services, self.services.config
         sockets = sort_given(given, config)
         tls = None if config.tls is None else ServerTls(config.tls.cert, config.tls.key)
-        main = HttpServer(create_app(services), config.tls)
+        main = HttpServer(create_app(services), config.tls, relay=_taker(services.relay))
         listening = http_sockets(config, sockets)
         self._sockets += listening
         self._http_port = listening[0].getsockname()[1]
@@ -186,6 +198,8 @@ class _Server:
             self._deadline.cancel()
         services.turn.close()
         services.hub.close()
+        if services.relay is not None:
+            services.relay.close()
         for server in self._https:
             server.should_exit = True
         await asyncio.gather(*self._tasks)
@@ -220,6 +234,8 @@ class _Server:
         services = self.services
         services.health.draining = True
         services.turn.drain(services.config.alternate)
+        if services.relay is not None:
+            services.relay.drain()
         left = services.turn.allocations
         if not left or seconds == 0:
             return True
@@ -296,6 +312,27 @@ class _Server:
         waiting = asyncio.create_task(server.ready.wait())
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+
+
+def _relay(config: ServeConfig) -> RelayServerDriver | None:
+    settings = config.relay
+    if not settings.enabled:
+        return None
+    seed = settings.seed or secrets.token_bytes(SEED_LENGTH)
+    return RelayServerDriver(RelayIdentity(seed), settings.config)
+
+
+def _taker(relay: RelayServerDriver | None) -> TakeOver | None:
+    """Who takes connections for the relay; a source is an IPv4 address or an IPv6 /64."""
+    if relay is None:
+        return None
+
+    def take(transport: asyncio.Transport, data: bytes) -> None:
+        peer = transport.get_extra_info("peername")
+        ip = ip_address(peer[0].partition("%")[0]) if peer else ip_address(0)
+        relay.take_over(transport, data, source_of(ip))
+
+    return take
 
 
 def _display_hosts(config: ServeConfig) -> list[str]:

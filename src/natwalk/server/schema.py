@@ -176,6 +176,17 @@ class StreamLimitsSection(Section, frozen=True):
     idle_timeout: Seconds = 60.0
 
 
+class RelaySection(Section, frozen=True):
+    """``[relay]``: packets by public key over the HTTP port, for when nothing else passes."""
+
+    enabled: bool = True
+    connections: Count = 16_384
+    connections_per_source: Count = 256
+    rate: Bytes = 4_194_304
+    burst: Bytes = 1_048_576
+    allow: Annotated[list[Text], Meta(max_length=100_000)] = field(default_factory=list)
+
+
 class Document(Section, frozen=True):
     """The whole file."""
 
@@ -190,3 +201,4 @@ class Document(Section, frozen=True):
     metrics: MetricsSection = MetricsSection()
     admin: AdminSection = AdminSection()
     rendezvous: RendezvousSection = RendezvousSection()
+    relay: RelaySection = RelaySection()

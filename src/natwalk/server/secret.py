@@ -42,6 +42,7 @@ _WELL_KNOWN: Final = frozenset(
 )
 """What examples use and what everyone tries first."""
 _FILE_NAME: Final = "turn.secret"
+_RELAY_FILE_NAME: Final = "relay.key"
 _FORCE: Final = "or, for a test only, set turn.allow-weak-secrets = true"
 
 
@@ -152,6 +153,36 @@ def kept_secret(state_dir: Path) -> str:
         secret = new_secret()
         file.write(secret + "\n")
     return secret
+
+
+def kept_seed(state_dir: Path, size: int) -> bytes:
+    """The ``size`` random bytes kept in ``state_dir`` for the relay's key, made there the first time.
+
+    Raises ConfigError.
+    """
+    path, key = state_dir / _RELAY_FILE_NAME, "the relay's key"
+    fresh = f"remove {path}, and a new key is made"
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        text = read_private(path, key, fresh).strip()
+        try:
+            seed = bytes.fromhex(text)
+        except ValueError:
+            seed = b""
+        if len(seed) != size:
+            raise ConfigError(f"{key} {path} does not hold {size} bytes in hexadecimal", fresh) from None
+        return seed
+    except OSError as error:
+        raise ConfigError(
+            f"server.state-dir {state_dir} cannot be written: {error.strerror}",
+            "choose a folder that this user may write to",
+        ) from error
+    seed = secrets.token_bytes(size)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(seed.hex() + "\n")
+    return seed
 
 
 def kept_file(state_dir: Path) -> Path:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from natwalk.aio.relay_server import RelayServerDriver
 from natwalk.aio.turn_server import TurnServerDriver
 from natwalk.rendezvous.limits import SourceRates
 from natwalk.server.admin import Commands
@@ -49,6 +50,8 @@ class Services:
     log: ServerLog
     records: UsageRecords
     commands: Commands
+    relay: RelayServerDriver | None = None
+    """None when it is off."""
     health: Health = field(default_factory=Health)
     lines_dropped: int = 0
     rates: SourceRates[str] = field(
