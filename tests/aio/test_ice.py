@@ -107,6 +107,14 @@ async def test_gather_without_a_usable_address_raises() -> None:
     await connection.close()
 
 
+async def test_gathering_on_named_interfaces() -> None:
+    async with Connection(controlling=True, interfaces=["lo"]) as connection:
+        assert {candidate.address.ip.is_loopback for candidate in await connection.gather()} == {True}
+    async with Connection(controlling=True, interfaces=["nowhere7"]) as connection:
+        with pytest.raises(OSError, match="no address"):
+            await connection.gather()
+
+
 async def test_gather_twice_is_refused() -> None:
     async with Connection(controlling=True, addresses=LOOPBACK) as connection:
         await connection.gather()

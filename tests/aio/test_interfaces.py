@@ -33,6 +33,14 @@ def test_loopback_is_offered_only_when_asked_for(monkeypatch: pytest.MonkeyPatch
     assert [str(ip) for ip in local_addresses(loopback=True)] == ["10.0.0.5", "127.0.0.1", "::1"]
 
 
+def test_only_the_interfaces_asked_for_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(
+        monkeypatch, {"lo": ["127.0.0.1"], "eth0": ["10.0.0.5"], "tun0": ["10.9.0.1"]}, default="10.9.0.1"
+    )
+    assert [str(ip) for ip in local_addresses(interfaces=["eth0"])] == ["10.0.0.5"]
+    assert local_addresses(interfaces=["eth7"]) == []
+
+
 def test_a_machine_without_a_network_has_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, {"lo": ["127.0.0.1"]})
     assert local_addresses() == [IPv4Address("127.0.0.1")]

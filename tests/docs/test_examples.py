@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,14 @@ async def test_two_relayed_addresses_talk_as_the_guide_says() -> None:
     async with running(**RELAYING) as server:
         [turn] = (await fetch_ice_servers(server.http)).turn
         talk = names["main"](list(server.turn), turn.username, turn.password)
+        assert await asyncio.wait_for(talk, 30) == b"ARE YOU THERE?"
+
+
+async def test_ice_connects_as_users_of_aioice_are_told() -> None:
+    names = example(DOCS / "how-to" / "move-from-aioice.md")
+    async with running(**RELAYING) as server:
+        stun = Address("127.0.0.1", int(server.stun[0].rpartition(":")[2]))
+        talk = names["main"](stun, [ip_address("127.0.0.1")])
         assert await asyncio.wait_for(talk, 30) == b"ARE YOU THERE?"
 
 

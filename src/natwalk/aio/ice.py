@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
@@ -51,11 +51,11 @@ class Connection:
     """One ICE connection to one peer.
 
     Candidates and parameters travel to the peer by whatever the application has. ``addresses`` are the
-    local IP addresses to use, all of this machine's by default; ``on_event`` sees every event of the
-    agent, data excepted, which is what trickling needs. ``ports`` is the first and the last port a socket
-    may be bound to. Names of candidates are published and looked up by multicast DNS on the networks of the
-    ``addresses``. TURN servers over TCP, TLS and DTLS are connected to as the agent wants them; ``tls`` says
-    which certificates are trusted. ``await close()`` when done.
+    local IP addresses to use, by default those of the ``interfaces`` named, or all of this machine's.
+    ``on_event`` sees every event of the agent, data excepted, which is what trickling needs. ``ports`` is
+    the first and the last port a socket may be bound to. Names of candidates are published and looked up
+    by multicast DNS on the networks of the addresses. TURN servers over TCP, TLS and DTLS are connected to
+    as the agent wants them; ``tls`` says which certificates are trusted. ``await close()`` when done.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Connection:
         *,
         controlling: bool,
         addresses: Iterable[IPAddress] | None = None,
+        interfaces: Collection[str] | None = None,
         ports: tuple[int, int] | None = None,
         tls: ClientTls | None = None,
         on_event: Callable[[IceEvent], None] | None = None,
@@ -75,6 +76,7 @@ class Connection:
         if ports is not None and not 1 <= ports[0] <= ports[1] <= 65_535:
             raise ValueError(f"ports {ports[0]} to {ports[1]} are no range of ports")
         self._addresses = None if addresses is None else list(addresses)
+        self._interfaces = interfaces
         self._ports = ports
         self._mdns: MdnsSocket | None = None
         self._tls = tls
@@ -116,7 +118,8 @@ class Connection:
         Addresses that cannot be bound are passed over; raises OSError when none can be, or when candidates
         are to go by names and no network has multicast.
         """
-        self._bind(local_addresses() if self._addresses is None else self._addresses)
+        chosen = self._addresses
+        self._bind(local_addresses(interfaces=self._interfaces) if chosen is None else chosen)
         self._agent.end_of_local_addresses(self._loop.time())
         self._flush()
         await self._gathered

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, ip_address
 from typing import Final
 
@@ -21,13 +21,14 @@ _UNUSABLE: Final = frozenset({Reach.LINK_LOCAL, Reach.UNSPECIFIED, Reach.MULTICA
 _ELSEWHERE: Final = ("192.0.2.1", "2001:db8::1")  # RFC 5737 §3, RFC 3849 §2: nothing is ever sent there
 
 
-def local_addresses(*, loopback: bool = False) -> list[IPAddress]:
+def local_addresses(*, loopback: bool = False, interfaces: Collection[str] | None = None) -> list[IPAddress]:
     """The addresses of interfaces that are up, those a default route would use first.
 
-    Link-local addresses are left out, and so are loopback ones unless ``loopback`` asks for them or there
-    are no others: a machine without a network can still talk to itself.
+    ``interfaces`` are the names of those to look at, all by default. Link-local addresses are left out, and
+    so are loopback ones unless ``loopback`` asks for them or there are no others: a machine without a
+    network can still talk to itself.
     """
-    usable = [ip for ip in _interface_addresses() if reach(ip) not in _UNUSABLE]
+    usable = [ip for ip in _interface_addresses(interfaces) if reach(ip) not in _UNUSABLE]
     inner = [ip for ip in usable if reach(ip) is Reach.LOOPBACK]
     outer = [ip for ip in usable if reach(ip) is not Reach.LOOPBACK]
     preferred = [ip for ip in _default_sources() if ip in outer]
@@ -35,9 +36,9 @@ def local_addresses(*, loopback: bool = False) -> list[IPAddress]:
     return [*ordered, *dict.fromkeys(inner)] if loopback or not ordered else ordered
 
 
-def _interface_addresses() -> Iterable[IPAddress]:
+def _interface_addresses(interfaces: Collection[str] | None) -> Iterable[IPAddress]:
     for adapter in ifaddr.get_adapters():
-        if _is_up(adapter.name):
+        if (interfaces is None or adapter.name in interfaces) and _is_up(adapter.name):
             for ip in adapter.ips:
                 yield ip_address(ip.ip if isinstance(ip.ip, str) else ip.ip[0])
 
