@@ -16,6 +16,8 @@ from natwalk.ice import (
     GatheringProblem,
     IceAgent,
     IceConfig,
+    IceFailed,
+    IceParameters,
     PairLost,
     PairValidated,
     StreamReleased,
@@ -184,3 +186,14 @@ def test_a_connection_that_comes_after_the_end_is_released() -> None:
     one.stream_opened(OVER_TCP, LOCAL, NOW)
     assert drain(one)[1] == [StreamReleased(Path(LOCAL, LISTENER, Transport.TCP))]
     assert one.next_timeout() is None
+
+
+def test_a_connection_that_comes_after_ice_has_failed_is_released() -> None:
+    """Nothing is allocated for nobody."""
+    one = agent(but(TCP_ONLY, stun_servers=(), patience=1.0, early_failure=1.0))
+    one.set_remote_parameters(IceParameters("peer", "p" * 22), NOW)
+    drain(one)
+    one.handle_timeout(NOW + 1.0)
+    assert any(isinstance(event, IceFailed) for event in drain(one)[1])
+    one.stream_opened(OVER_TCP, LOCAL, NOW + 1.5)
+    assert drain(one) == ([], [StreamReleased(Path(LOCAL, LISTENER, Transport.TCP))])

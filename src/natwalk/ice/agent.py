@@ -250,7 +250,7 @@ class IceAgent:
         Each has to be whole, with ``Path(local, server.address, server.transport)``, and so are the
         transmits. Raises LocalProtocolError when nobody wanted it. After the end it is released at once.
         """
-        if self._closed:
+        if self._stopped:
             self._session.events.put(StreamReleased(Path(local, server.address, server.transport)))
         else:
             self._relays.stream_opened(server, local, now)
