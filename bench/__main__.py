@@ -15,6 +15,7 @@ BENCHES: Final = {
     "bulk": "300 MB over loopback, whole commands, beside magic-wormhole 0.24",
     "first_byte": "receive pressed to first byte, easy pair in the laboratory",
     "turn": "the TURN server beside Debian's coturn, by second of the server's processor time",
+    "relay": "the relay by key: memory of an idle client, frames a second through it",
     "nat": "the NAT engine: packets a second, memory",
     "lab_router": "the NAT engine as a router in user space, beside the kernel's masquerade",
     "simulator": "the simulator beside real time: one pair of real cores",
