@@ -325,7 +325,8 @@ class TestDirectly:
 
     async def test_a_receiver_that_does_not_read_costs_others_nothing(self) -> None:
         """FAULTS 63: its transport is bounded, packets wait in the core, others go on."""
-        async with relay() as (url, driver), peer(url) as a, peer(url) as b, peer(url) as c:
+        fast = RelayServerConfig(rate=1e9, burst=1e9)
+        async with relay(config=fast) as (url, driver), peer(url) as a, peer(url) as b, peer(url) as c:
             wire = c.connection._wire
             assert wire is not None
             assert wire.transport is not None
