@@ -182,8 +182,8 @@ are, and ours stands at the core of the internet, on the way.
 
 Both say about 90 % and neither says of whom. With IPv6 where both have it and every peer counted, those
 with UDP blocked too, our figure is the last but one of the table. What would raise it is known: guessing
-ports against symmetric NATs, asking routers for a port, and a relay over TCP for the networks that block
-UDP (`natwalk simulate` lists them as not in this version).
+ports against symmetric NATs and asking routers for a port (`natwalk simulate` lists them as not in this
+version).
 """
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from natwalk.aio.rendezvous import (
     fetch_ice_servers,
     reconnect_delay,
 )
-from natwalk.core import Address
+from natwalk.core import Address, Transport
 from natwalk.rendezvous import (
     KeyEstablished,
     MailboxMessage,
@@ -378,8 +378,9 @@ class TestIceServers:
         port = int(ready.stun[0].rpartition(":")[2])
         assert servers.stun[0] == Address("127.0.0.1", port)
         assert len(servers.stun) == 2
-        [turn] = servers.turn
-        assert turn.address == Address("127.0.0.1", port)
+        turn, by_tcp = servers.turn
+        assert (turn.address, turn.transport) == (Address("127.0.0.1", port), Transport.UDP)
+        assert (by_tcp.address, by_tcp.transport) == (turn.address, Transport.TCP)
         assert turn.username
         assert turn.password not in repr(servers)
         assert servers.ttl == 3600
@@ -396,7 +397,11 @@ class TestIceServers:
             servers = await fetch_ice_servers(url)
         assert Address("127.0.0.1", 3478) in servers.stun
         assert Address("::1", 99) in servers.stun
-        assert [t.address.port for t in servers.turn] == [2]
+        assert [(t.address.port, t.transport) for t in servers.turn] == [
+            (5349, Transport.TLS),
+            (1, Transport.TCP),
+            (2, Transport.UDP),
+        ]
         assert len(servers.skipped) == 2
         assert "99999" in servers.skipped[0]
         assert "no-such-host.invalid" in servers.skipped[1]

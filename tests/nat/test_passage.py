@@ -28,6 +28,7 @@ from natwalk.nat import (
 
 APDM = Mapping.ADDRESS_AND_PORT_DEPENDENT
 EVERYTHING = Abilities(guessing=True, relay_over_tcp=True)
+NOTHING = Abilities(guessing=False, relay_over_tcp=False)
 
 
 def test_every_pair_of_kinds_has_a_row() -> None:
@@ -71,7 +72,8 @@ def test_the_table_agrees_with_the_behaviours_of_the_layers(kind_a: str, kind_b:
         (("port-restricted", "symmetric"), TODAY, Outcome.RELAY),
         (("port-restricted", "symmetric"), EVERYTHING, Outcome.DIRECT),
         (("symmetric", "symmetric"), EVERYTHING, Outcome.RELAY),
-        (("none", "udp-blocked"), TODAY, Outcome.NONE),
+        (("none", "udp-blocked"), TODAY, Outcome.RELAY),
+        (("none", "udp-blocked"), NOTHING, Outcome.NONE),
         (("none", "udp-blocked"), EVERYTHING, Outcome.RELAY),
     ],
 )
@@ -134,7 +136,7 @@ def test_kinds_of_ones_own_behave_like_kinds(layers: tuple, like: str) -> None:
 
 
 def test_a_firewall_that_passes_udp_to_some_ports_lets_no_peer_through() -> None:
-    assert expected("corporate-web", "none") is Outcome.NONE
+    assert expected("corporate-web", "none") is Outcome.RELAY
 
 
 def test_an_unknown_kind_is_an_error() -> None:

@@ -96,7 +96,7 @@ def test_both_sides_can_say_why_a_relay_is_needed() -> None:
 
 
 def test_without_any_path_both_sides_fail_with_the_reason() -> None:
-    meeting = meet("udp-blocked", "none")
+    meeting = PeerMeeting(two_peers("udp-blocked", "none", seed=1), relay=False)
     assert not meeting.connect()
     meeting.network.run_for(30.0)
     for peer in (meeting.a, meeting.b):
@@ -146,6 +146,7 @@ def test_a_wrong_code_burns_it_on_both_sides() -> None:
         meeting.channels[1],
         meeting.ice,
         PeerConfig(Role.ACCEPT, code=right),
+        meeting.server,
     )
     meeting.channels[1].restore()
     meeting.network.run_for(10.0)

@@ -46,4 +46,4 @@ def test_an_empty_file_arrives_too() -> None:
 
 def test_no_path_is_an_error_that_says_why() -> None:
     with pytest.raises(SimulatedDemoFailed, match="UDP"):
-        story("udp-blocked", "none")
+        story("udp-blocked", "none", policy="direct")

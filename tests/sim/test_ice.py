@@ -54,7 +54,7 @@ def test_peers_talk_their_own_small_language_only() -> None:
 
 
 def test_who_gave_up_listens_no_more() -> None:
-    meeting = IceMeeting(two_peers("udp-blocked", "udp-blocked", seed=1))
+    meeting = IceMeeting(two_peers("udp-blocked", "udp-blocked", seed=1), relay=False)
     meeting.run()
     assert meeting.failed
     meeting.channel.a.send("gibberish")

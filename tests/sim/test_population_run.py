@@ -45,8 +45,15 @@ def test_a_relayed_pair_has_its_first_byte_long_before_it_is_settled() -> None:
     assert result.relay_bytes > 200
 
 
-def test_where_udp_is_blocked_there_is_nothing() -> None:
+def test_where_udp_is_blocked_the_relay_is_reached_by_tcp() -> None:
     result = run(peer("udp-blocked"), peer("none"))
+    assert (result.outcome, result.direct) == (Outcome.RELAY, None)
+    assert result.first_byte is not None
+    assert result.first_byte < 3000
+
+
+def test_where_udp_is_blocked_there_is_nothing_without_that() -> None:
+    result = run(peer("udp-blocked"), peer("none"), means=Means(relay_tcp=False))
     assert (result.outcome, result.first_byte, result.direct) == (Outcome.NONE, None, None)
     assert result.relay_bytes < 1000, "checks of the other side through the relay, nothing else"
     assert result.packets > 0
@@ -83,7 +90,7 @@ def test_behind_one_nat_it_takes_hairpinning() -> None:
 
 
 def test_blocked_peers_are_not_looked_for_behind_one_nat() -> None:
-    assert run(peer("udp-blocked"), peer("udp-blocked"), one_nat=True).outcome is Outcome.NONE
+    assert run(peer("udp-blocked"), peer("udp-blocked"), one_nat=True).outcome is Outcome.RELAY
 
 
 def test_there_must_be_a_nat_to_be_behind() -> None:

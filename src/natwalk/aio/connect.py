@@ -92,7 +92,8 @@ def ice_config(servers: IceServers, policy: TransportPolicy) -> IceConfig:
     return IceConfig(
         stun_servers=servers.stun,
         turn_servers=tuple(
-            TurnServerAddress(turn.address, turn.username, turn.password) for turn in servers.turn
+            TurnServerAddress(turn.address, turn.username, turn.password, turn.transport, turn.name)
+            for turn in servers.turn
         ),
         policy=policy,
         ta=CHECK_INTERVAL,

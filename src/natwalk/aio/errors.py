@@ -12,7 +12,7 @@ HINTS: Final[dict[Failure, str]] = {
     Failure.CODE_NOT_FOUND: "Check the number with the sender, who must still be waiting, "
     "and use the same --server.",
     Failure.REFUSED: "Wait a minute and try again; if it stays so, ask whoever runs the server.",
-    Failure.NO_PATH: "natwalk needs UDP, to the peer or to the server's relay: allow it, "
+    Failure.NO_PATH: "natwalk needs UDP to the peer, or UDP or TCP to the server's relay: allow one, "
     "permit the relay with --path-policy any, or try from another network.",
     Failure.AUTHENTICATION: "Somebody may be in between. Start again with a new code.",
     Failure.PEER_GONE: "The same command again on each side goes on where it stopped.",

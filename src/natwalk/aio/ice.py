@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import secrets
-import ssl
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import TracebackType
@@ -15,7 +13,7 @@ from typing import Any, Final
 from natwalk.aio.client_tls import ClientTls
 from natwalk.aio.interfaces import local_addresses
 from natwalk.aio.mdns import MdnsSocket
-from natwalk.aio.server_link import ServerLink, open_link
+from natwalk.aio.relay_links import RelayLinks
 from natwalk.aio.udp import OnDatagrams, UdpSocket
 from natwalk.core import Address, IPAddress, LocalProtocolError, NatError, Path, Transport
 from natwalk.ice import (
@@ -36,7 +34,6 @@ from natwalk.ice import (
     StreamWanted,
     TurnServerAddress,
 )
-from natwalk.stun.resolution import ServerEndpoint
 
 RECEIVE_QUEUE_LIMIT: Final = 1024
 
@@ -79,9 +76,7 @@ class Connection:
         self._interfaces = interfaces
         self._ports = ports
         self._mdns: MdnsSocket | None = None
-        self._tls = tls
-        self._links: dict[Path, ServerLink] = {}
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._links = RelayLinks(self._on_messages, self._on_link_closed, tls)
         self._on_event = on_event
         self._sockets: dict[Address, UdpSocket] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -175,7 +170,7 @@ class Connection:
         self._flush()
         try:
             await self._idle.wait()  # a TURN server has to be told, and may have to be told again
-            await self._close_links()
+            await self._links.wait_closed()
         finally:
             self._release()
 
@@ -237,21 +232,16 @@ class Connection:
         except OSError:  # no multicast here: the name stands for nothing
             self._agent.name_resolved(name, None, self._loop.time())
 
-    async def _open_stream(self, server: TurnServerAddress) -> None:
-        endpoint = ServerEndpoint(server.address, server.transport, server.name or server.address.host)
-        try:
-            link = await open_link(endpoint, self._on_messages, self._on_link_closed, tls=self._tls)
-        except (OSError, NatError) as error:
-            self._agent.stream_failed(server, _reason(error), self._loop.time())
-        else:
-            self._links[link.path] = link
-            self._agent.stream_opened(server, link.path.local, self._loop.time())
-        self._flush()
-
     def _connect_to(self, server: TurnServerAddress) -> None:
-        task = self._loop.create_task(self._open_stream(server))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        def opened(local: Address) -> None:
+            self._agent.stream_opened(server, local, self._loop.time())
+            self._flush()
+
+        def failed(reason: str) -> None:
+            self._agent.stream_failed(server, reason, self._loop.time())
+            self._flush()
+
+        self._links.open(server, opened, failed)
 
     def _on_messages(self, path: Path, messages: list[bytes]) -> None:
         now = self._loop.time()
@@ -260,25 +250,8 @@ class Connection:
         self._flush()
 
     def _on_link_closed(self, path: Path, reason: str) -> None:
-        self._links.pop(path, None)
         self._agent.stream_closed(path, reason, self._loop.time())
         self._flush()
-
-    def _close_link(self, path: Path) -> None:
-        link = self._links.pop(path, None)
-        if link is not None:
-            link.close()
-
-    async def _close_links(self) -> None:
-        for task in self._connecting:
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
-        links = list(self._links.values())
-        self._links.clear()
-        for link in links:
-            link.close()
-        for link in links:
-            await link.wait_closed()
 
     def _release(self) -> None:
         if self._mdns is not None:
@@ -322,9 +295,7 @@ class Connection:
         while True:
             while (out := self._agent.poll_transmit()) is not None:
                 if out.path.transport is not Transport.UDP:
-                    link = self._links.get(out.path)
-                    if link is not None:
-                        link.send((out.data,))
+                    self._links.send(out.path, (out.data,))
                     continue
                 sock = self._sockets.get(out.path.local)
                 if sock is not None:
@@ -346,7 +317,7 @@ class Connection:
             case StreamWanted(server):
                 self._connect_to(server)
             case StreamReleased(path):
-                self._close_link(path)
+                self._links.release(path)
             case NameWanted(name):
                 self._look_up(name)
             case GatheringFinished() if not self._gathered.done():
@@ -364,10 +335,3 @@ class Connection:
         if not self._ended.done():
             self._ended.set_result(reason)
             self._received.put_nowait(None)
-
-
-def _reason(error: OSError | NatError) -> str:
-    """Why there is no connection, for people."""
-    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__

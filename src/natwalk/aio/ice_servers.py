@@ -20,21 +20,30 @@ from natwalk.stun import InvalidServerUri, parse_uri
 _TIMEOUT: Final = 10.0
 _MAX_BODY: Final = 64 * 1024
 _MAX_ADDRESSES: Final = 16
+_STUN_OVER: Final = (Transport.UDP,)
+_TURN_OVER: Final = (Transport.UDP, Transport.TCP, Transport.TLS)
 
 
 @dataclass(frozen=True, slots=True)
 class TurnServer:
-    """A TURN server over UDP and the credentials to use there."""
+    """A TURN server, the credentials to use there and how it is reached.
+
+    ``name`` is what its certificate is for, when it has one.
+    """
 
     address: Address
     username: str
     password: str = field(repr=False)
+    transport: Transport = Transport.UDP
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IceServers:
-    """Resolved servers, over UDP; ``ttl`` is for how many seconds the credentials are good, ``skipped`` what
-    was not understood or not found, in words.
+    """Resolved servers: STUN over UDP, TURN over UDP, TCP and TLS.
+
+    ``ttl`` is for how many seconds the credentials are good, ``skipped`` what was not understood or not
+    found, in words.
     """
 
     stun: tuple[Address, ...] = ()
@@ -125,15 +134,17 @@ def _exchange(connection: http.client.HTTPConnection, url: ServerUrl) -> bytes:
 
 async def _resolve(document: _Document) -> IceServers:
     stun: dict[Address, None] = {}
-    turn: dict[Address, TurnServer] = {}
+    turn: dict[tuple[Address, Transport], TurnServer] = {}
     skipped: list[str] = []
     for server in document.ice_servers:
         for uri in [server.urls] if isinstance(server.urls, str) else server.urls:
             try:
                 parsed = parse_uri(uri)
-                if Transport.UDP not in parsed.transports:
-                    continue  # another way to the same servers, for clients without UDP
-                endpoints = await resolve(parsed, transports=[Transport.UDP])
+                usable = _TURN_OVER if parsed.scheme.is_turn else _STUN_OVER
+                transports = [each for each in usable if each in parsed.transports]
+                if not transports:
+                    continue  # another way to the same servers
+                endpoints = await resolve(parsed, transports=transports)
             except (InvalidServerUri, ServerNotFound) as error:
                 skipped.append(str(error))
                 continue
@@ -142,7 +153,10 @@ async def _resolve(document: _Document) -> IceServers:
                 if not parsed.scheme.is_turn:
                     stun[address] = None
                 elif server.username and server.credential:
-                    turn[address] = TurnServer(address, server.username, server.credential)
+                    over = endpoint.transport
+                    turn[address, over] = TurnServer(
+                        address, server.username, server.credential, over, endpoint.name
+                    )
     return IceServers(
         tuple(stun)[:_MAX_ADDRESSES],
         tuple(turn.values())[:_MAX_ADDRESSES],

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from natwalk.aio.interfaces import local_addresses
+from natwalk.aio.relay_links import RelayLinks
 from natwalk.aio.udp import UdpSocket
-from natwalk.core import Address, IPAddress
-from natwalk.path import SocketsReleased, SocketsWanted
+from natwalk.core import Address, IPAddress, Path, Transport
+from natwalk.ice import TurnServerAddress
+from natwalk.path import RelayLinkReleased, RelayLinkWanted, SocketsReleased, SocketsWanted
 from natwalk.peer import PeerConnection, PeerEvent
 
 
@@ -39,6 +41,7 @@ class PeerDriver:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[Address, UdpSocket] = {}
         self._generations: dict[int, list[UdpSocket]] = {}
+        self._links = RelayLinks(self._on_messages, self._on_link_closed)
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
         self._flushing = False
@@ -76,6 +79,7 @@ class PeerDriver:
             self._timer = None
         for generation in list(self._generations):
             self._release(generation)
+        self._links.close()
 
     # --- what the rendezvous driver drives -----------------------------------------------------------
 
@@ -115,6 +119,9 @@ class PeerDriver:
     def _send_all(self) -> None:
         while (burst := self.core.poll_burst()) is not None:
             path, datagrams = burst
+            if path.transport is not Transport.UDP:
+                self._links.send(path, datagrams)
+                continue
             sock = self._sockets.get(path.local)
             if sock is not None:
                 sock.send_many(datagrams, path.remote)
@@ -125,6 +132,11 @@ class PeerDriver:
                 self._bind(generation)
             case SocketsReleased(generation=generation):
                 self._release(generation)
+            case RelayLinkWanted(generation=generation, server=server):
+                self._connect_to(generation, server)
+            case RelayLinkReleased(path=path):
+                self._send_all()
+                self._links.release(path)
             case _:
                 self._on_event(event)
 
@@ -154,6 +166,26 @@ class PeerDriver:
 
     def _on_datagrams(self, local: list[Address], batch: list[tuple[bytes, Address]]) -> None:
         self.core.receive_many(local[0], batch, self.now)
+        self.flush()
+
+    def _connect_to(self, generation: int, server: TurnServerAddress) -> None:
+        def opened(local: Address) -> None:
+            self.core.relay_link_opened(generation, server, local, self.now)
+            self.flush()
+
+        def failed(reason: str) -> None:
+            self.core.relay_link_failed(generation, server, reason, self.now)
+            self.flush()
+
+        self._links.open(server, opened, failed)
+
+    def _on_messages(self, path: Path, messages: list[bytes]) -> None:
+        for message in messages:
+            self.core.receive(message, path, self.now)
+        self.flush()
+
+    def _on_link_closed(self, path: Path, reason: str) -> None:
+        self.core.relay_link_closed(path, reason, self.now)
         self.flush()
 
     def _on_timer(self) -> None:

@@ -313,9 +313,13 @@ class Gatherer:
         return queued + sum(self._relays.is_pending(Path(base, server)) for base in self.bases)
 
     def _skip_relays(self, path: Path) -> None:
-        """Drop allocations of other addresses at the same server, and streams not begun: one is enough."""
+        """Drop allocations of other addresses at the same server, and streams not begun: one is enough.
+
+        One for each IP version: a relay joins peers of one.
+        """
+        version = path.remote.version
         for task in list(self._tasks):
-            stream = task.path.transport is not Transport.UDP
+            stream = task.path.transport is not Transport.UDP and task.path.remote.version == version
             if task.turn is not None and (stream or task.path.remote == path.remote):
                 self._tasks.remove(task)
                 self._closed(task.path.remote, useful=True)

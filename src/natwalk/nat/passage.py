@@ -53,10 +53,10 @@ class Abilities:
     guessing: bool
     """Finds the ports of a symmetric NAT opposite an easier one."""
     relay_over_tcp: bool
-    """Reaches the relay where UDP is blocked."""
+    """Reaches the relay where UDP is blocked, by TCP on a port that is not."""
 
 
-TODAY: Final = Abilities(guessing=False, relay_over_tcp=False)
+TODAY: Final = Abilities(guessing=False, relay_over_tcp=True)
 """The one switch: what this version is expected to do."""
 
 _ORDER: Final = (

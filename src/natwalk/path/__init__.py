@@ -15,6 +15,8 @@ from natwalk.path.events import (
     PathLost,
     PathReady,
     Received,
+    RelayLinkReleased,
+    RelayLinkWanted,
     SocketsReleased,
     SocketsWanted,
 )
@@ -38,6 +40,8 @@ __all__ = [
     "PathManager",
     "PathReady",
     "Received",
+    "RelayLinkReleased",
+    "RelayLinkWanted",
     "SocketsReleased",
     "SocketsWanted",
 ]

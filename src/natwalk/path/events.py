@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from natwalk.core import Address
-from natwalk.ice import Candidate, IceParameters, PairInfo
+from natwalk.core import Address, Path
+from natwalk.ice import Candidate, IceParameters, PairInfo, TurnServerAddress
 from natwalk.path.explain import MappingView
 
 
@@ -46,6 +46,21 @@ class SocketsReleased:
     """The sockets of ``generation`` carry nothing any more: close them."""
 
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLinkWanted:
+    """Connect to a TURN server by its transport; then ``relay_link_opened`` or ``relay_link_failed``."""
+
+    generation: int
+    server: TurnServerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLinkReleased:
+    """The connection at ``path`` carries nothing any more: close it."""
+
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +147,8 @@ class Received:
 PathEvent = (
     SocketsWanted
     | SocketsReleased
+    | RelayLinkWanted
+    | RelayLinkReleased
     | LocalDescription
     | LocalCandidate
     | LocalCandidatesEnd

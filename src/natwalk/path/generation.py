@@ -20,6 +20,8 @@ class Generation:
         self.described = False
         """The peer's credentials are known."""
         self.locals: set[Address] = set()
+        self.links: set[Path] = set()
+        """Connections to TURN servers that are open, for when UDP does not get there."""
         self.accepted: dict[Path, ice.PairId] = {}
         """Flows of validated pairs on our own sockets: application data on them needs no further look."""
         self.pair: ice.PairInfo | None = None
@@ -111,6 +113,11 @@ class Generation:
                 self.trouble = reason
             case ice.IceFailed(reason=reason):
                 self.failed = reason
+            case ice.StreamWanted(server=server):
+                return ev.RelayLinkWanted(self.number, server)
+            case ice.StreamReleased(path=path):
+                self.links.discard(path)
+                return ev.RelayLinkReleased(path)
             case ice.PairSelected():
                 pass
         return None

@@ -23,7 +23,7 @@ from natwalk.core import (
     Transmit,
     earliest,
 )
-from natwalk.ice import Candidate, IceConfig, IceParameters, PairInfo, TransportPolicy
+from natwalk.ice import Candidate, IceConfig, IceParameters, PairInfo, TransportPolicy, TurnServerAddress
 from natwalk.path import events as ev
 from natwalk.path.bursts import Bursts
 from natwalk.path.explain import MappingView, why_direct, why_not_direct
@@ -109,6 +109,33 @@ class PathManager:
             gen.agent.end_of_local_addresses(now)
             self._service(now)
 
+    def relay_link_opened(
+        self, generation: int, server: TurnServerAddress, local: Address, now: float
+    ) -> None:
+        """The connection to ``server`` that RelayLinkWanted asked for is there, from ``local``."""
+        path = Path(local, server.address, server.transport)
+        if (gen := self._find(generation)) is None:
+            self._events.put(ev.RelayLinkReleased(path))
+            return
+        gen.links.add(path)
+        gen.agent.stream_opened(server, local, now)
+        self._service(now)
+
+    def relay_link_failed(self, generation: int, server: TurnServerAddress, reason: str, now: float) -> None:
+        """That connection is not to be had; ``reason`` is a short phrase for people."""
+        if (gen := self._find(generation)) is not None:
+            gen.agent.stream_failed(server, reason, now)
+            self._service(now)
+
+    def relay_link_closed(self, path: Path, reason: str, now: float) -> None:
+        """A connection has ended, and the relayed address with it."""
+        for gen in self._generations():
+            if path in gen.links:
+                gen.links.discard(path)
+                gen.agent.stream_closed(path, reason, now)
+                self._service(now)
+                return
+
     def set_remote_parameters(self, generation: int, parameters: IceParameters, now: float) -> None:
         """The peer's credentials for ``generation``; one newer than ours begins a repair here too."""
         newest = None if self._closed else self._next or self._current
@@ -176,7 +203,7 @@ class PathManager:
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
         """Take a datagram: an application's from a validated pair, or a message of ICE or TURN."""
         for gen in self._generations():
-            if path.local in gen.locals:
+            if path.local in gen.locals or path in gen.links:
                 gen.agent.receive(datagram, path, now)
                 if not self._drain(gen, now):
                     self._service(now)

@@ -22,9 +22,10 @@ from natwalk.core import (
     Path,
     RandomBytes,
     Transmit,
+    Transport,
     earliest,
 )
-from natwalk.ice import IceConfig
+from natwalk.ice import IceConfig, TurnServerAddress
 from natwalk.peer import events as ev
 from natwalk.peer.config import PeerConfig, Role
 from natwalk.peer.credit import WINDOW, Credit
@@ -132,6 +133,23 @@ class PeerConnection:
         self._ways().end_of_local_addresses(generation, now)
         self._pump(now)
 
+    def relay_link_opened(
+        self, generation: int, server: TurnServerAddress, local: Address, now: float
+    ) -> None:
+        """The connection that RelayLinkWanted asked for is there, from ``local``."""
+        self._ways().relay_link_opened(generation, server, local, now)
+        self._pump(now)
+
+    def relay_link_failed(self, generation: int, server: TurnServerAddress, reason: str, now: float) -> None:
+        """The connection that RelayLinkWanted asked for is not to be had; ``reason`` is a short phrase."""
+        self._ways().relay_link_failed(generation, server, reason, now)
+        self._pump(now)
+
+    def relay_link_closed(self, path: Path, reason: str, now: float) -> None:
+        """A connection to a TURN server has ended."""
+        self._ways().relay_link_closed(path, reason, now)
+        self._pump(now)
+
     def connection_made(self, now: float) -> None:
         """The rendezvous channel is up."""
         self._mailbox.connection_made(now)
@@ -233,8 +251,14 @@ class PeerConnection:
         return self._mailbox.poll_message()
 
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
-        """Take one datagram."""
-        self.receive_many(path.local, ((datagram, path.remote),), now)
+        """Take one datagram, or one message of a stream."""
+        if path.transport is Transport.UDP:
+            self.receive_many(path.local, ((datagram, path.remote),), now)
+        elif self._path is None or self._ended:
+            self._drops.add("no path is wanted")
+        else:
+            self._path.receive(datagram, path, now)
+            self._pump(now)
 
     def receive_many(self, local: Address, batch: Sequence[tuple[bytes, Address]], now: float) -> None:
         """Take what arrived on one socket, in order."""
@@ -451,7 +475,9 @@ class PeerConnection:
             case way.NoPath(reason=reason):
                 failure = ev.Failure.PEER_GONE if self.connected else ev.Failure.NO_PATH
                 self._end(failure, reason, now)
-            case way.SocketsWanted() | way.SocketsReleased():
+            case (
+                way.SocketsWanted() | way.SocketsReleased() | way.RelayLinkWanted() | way.RelayLinkReleased()
+            ):
                 self._events.put(event)
             case _:
                 pass  # told to the peer above, or data that went its own way
@@ -538,7 +564,7 @@ class PeerConnection:
     def _drain_path(self) -> None:
         """Pass on what the path still asks of the driver; nothing else matters any more."""
         while self._path is not None and (event := self._path.poll_event()) is not None:
-            if isinstance(event, way.SocketsReleased):
+            if isinstance(event, way.SocketsReleased | way.RelayLinkReleased):
                 self._events.put(event)
 
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 from natwalk.core import Address
 from natwalk.ice import PairInfo
-from natwalk.path import PathInfo, SocketsReleased, SocketsWanted
+from natwalk.path import PathInfo, RelayLinkReleased, RelayLinkWanted, SocketsReleased, SocketsWanted
 from natwalk.secure import DatagramReceived, StreamData, StreamReset, StreamStopped
 
 
@@ -156,6 +156,8 @@ PeerEvent = (
     | Connected
     | SocketsWanted
     | SocketsReleased
+    | RelayLinkWanted
+    | RelayLinkReleased
     | StreamData
     | StreamReset
     | StreamStopped

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from natwalk.core import Address
+from natwalk.core import Address, Path, Transport
 from natwalk.ice import (
     Candidate,
     CandidateGathered,
@@ -21,6 +21,8 @@ from natwalk.ice import (
     IceFailed,
     IceParameters,
     PairInfo,
+    StreamReleased,
+    StreamWanted,
     TurnServerAddress,
 )
 from natwalk.nat import Outcome
@@ -28,6 +30,7 @@ from natwalk.sim.channel import ChannelEnd
 from natwalk.sim.clock import SimulationError
 from natwalk.sim.driver import Driver, attach
 from natwalk.sim.internet import SERVER, SERVER_IPV6, Internet, Site
+from natwalk.sim.relay_streams import RelayStreams
 from natwalk.sim.turn import attach_turn_server
 from natwalk.turn import PeerPolicy, TurnConfig, TurnServer, TurnServerEvent
 
@@ -42,7 +45,14 @@ USER, PASSWORD = "peer", "simulated"
 class IcePeer:
     """One agent on a peer's host, with its half of the signalling."""
 
-    def __init__(self, internet: Internet, site: Site, end: ChannelEnd, agent: IceAgent) -> None:
+    def __init__(
+        self,
+        internet: Internet,
+        site: Site,
+        end: ChannelEnd,
+        agent: IceAgent,
+        server: Driver[TurnServerEvent],
+    ) -> None:
         self.agent = agent
         self.received: list[bytes] = []
         self.failure: IceFailed | None = None
@@ -51,6 +61,7 @@ class IcePeer:
         self._end = end
         locals_ = [Address(host, PORT) for host in site.host.addresses]
         self.driver: Driver[IceEvent] = attach(internet.network, agent, site.host, locals_, self._on_event)
+        self._streams = RelayStreams(internet, site, self.driver, server, self._stream_lost)
         end.on_message = self._on_message
         end.on_made = partial(self._start, locals_)
 
@@ -96,8 +107,23 @@ class IcePeer:
                 self.received.append(data)
             case IceFailed():
                 self.failure = event
+            case StreamWanted(server):
+                self._connect(server)
+            case StreamReleased(path):
+                self._streams.release(path)
             case _:
                 pass
+
+    def _connect(self, server: TurnServerAddress) -> None:
+        do, agent = self.driver.do, self.agent
+        self._streams.open(
+            server,
+            lambda local: do(agent.stream_opened, server, local),
+            lambda reason: do(agent.stream_failed, server, reason),
+        )
+
+    def _stream_lost(self, path: Path) -> None:
+        self.driver.do(self.agent.stream_closed, path, "the connection was lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +159,7 @@ class IceMeeting:
                 site,
                 end,
                 IceAgent(config, controlling=controlling, random_bytes=site.host.random_bytes),
+                self.server,
             )
             for site, end, controlling in sides
         )
@@ -195,8 +222,12 @@ class IceMeeting:
 
 
 def relays() -> tuple[TurnServerAddress, ...]:
-    """The relay of :func:`serve` over both IP versions."""
-    return tuple(TurnServerAddress(at, USER, PASSWORD) for at in (LISTENER, LISTENER_IPV6))
+    """The relay of :func:`serve` over both IP versions, by UDP and for where none gets out by TCP."""
+    return tuple(
+        TurnServerAddress(at, USER, PASSWORD, transport)
+        for transport in (Transport.UDP, Transport.TCP)
+        for at in (LISTENER, LISTENER_IPV6)
+    )
 
 
 def serve(internet: Internet, *listeners: Address) -> Driver[TurnServerEvent]:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 
-from natwalk.core import Address
-from natwalk.ice import IceConfig
-from natwalk.path import PathInfo, SocketsReleased, SocketsWanted
+from natwalk.core import Address, Path
+from natwalk.ice import IceConfig, TurnServerAddress
+from natwalk.path import PathInfo, RelayLinkReleased, RelayLinkWanted, SocketsReleased, SocketsWanted
 from natwalk.peer import (
     CodeReady,
     Connected,
@@ -31,7 +31,9 @@ from natwalk.sim.channel import Channel
 from natwalk.sim.driver import Driver
 from natwalk.sim.ice import LISTENER, LISTENER_IPV6, relays, serve
 from natwalk.sim.internet import Internet, Site
+from natwalk.sim.relay_streams import RelayStreams
 from natwalk.sim.rendezvous import RendezvousHub
+from natwalk.turn import TurnServerEvent
 
 ALTERNATE = Address(LISTENER.host, 3479)
 
@@ -40,7 +42,13 @@ class SimPeer:
     """One PeerConnection on a host, with its channel to the rendezvous server."""
 
     def __init__(
-        self, internet: Internet, site: Site, channel: Channel, ice: IceConfig, config: PeerConfig
+        self,
+        internet: Internet,
+        site: Site,
+        channel: Channel,
+        ice: IceConfig,
+        config: PeerConfig,
+        server: Driver[TurnServerEvent],
     ) -> None:
         network = internet.network
         self.site = site
@@ -55,6 +63,7 @@ class SimPeer:
         self._network = network
         self._sockets: dict[int, list[Address]] = {}
         self.driver: Driver[PeerEvent] = Driver(network, self.core, site.host, self._on_event)
+        self._streams = RelayStreams(internet, site, self.driver, server, self._stream_lost)
         self.driver.use(self.core)
         self.driver.listen(self.core, channel.a)
         self.driver.do(self.core.start)
@@ -119,12 +128,27 @@ class SimPeer:
             case SocketsReleased(generation=generation):
                 for address in self._sockets.pop(generation, ()):
                     self.driver.unbind(address)
+            case RelayLinkWanted(generation=generation, server=server):
+                self._connect(generation, server)
+            case RelayLinkReleased(path=path):
+                self._streams.release(path)
             case StreamData(stream_id=stream_id, data=data, fin=fin):
                 self.received[stream_id] += data
                 if fin:
                     self.finished.add(stream_id)
             case _:
                 pass
+
+    def _connect(self, generation: int, server: TurnServerAddress) -> None:
+        do, core = self.driver.do, self.core
+        self._streams.open(
+            server,
+            lambda local: do(core.relay_link_opened, generation, server, local),
+            lambda reason: do(core.relay_link_failed, generation, server, reason),
+        )
+
+    def _stream_lost(self, path: Path) -> None:
+        self.driver.do(self.core.relay_link_closed, path, "the connection was lost")
 
     def _bind(self, generation: int) -> None:
         bound = self._sockets.setdefault(generation, [])
@@ -166,7 +190,7 @@ class PeerMeeting:
     def offer(self, resume: ResumeToken | None = None) -> SimPeer:
         """Start the offering side."""
         config = PeerConfig(Role.OFFER, resume=resume)
-        return SimPeer(self.internet, self.internet.a, self.channels[0], self.ice, config)
+        return SimPeer(self.internet, self.internet.a, self.channels[0], self.ice, config, self.server)
 
     def accept(self, code: str | None = None, resume: ResumeToken | None = None) -> SimPeer:
         """Start the accepting side, with the code it was told unless another is given."""
@@ -175,7 +199,7 @@ class PeerMeeting:
             code = self.a.code
         parsed = None if resume is not None or code is None else Code.parse(code)
         config = PeerConfig(Role.ACCEPT, code=parsed, resume=resume)
-        self.b = SimPeer(self.internet, self.internet.b, self.channels[1], self.ice, config)
+        self.b = SimPeer(self.internet, self.internet.b, self.channels[1], self.ice, config, self.server)
         return self.b
 
     def connect(self, within: float = 60.0) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Final
 
 from natwalk.nat import (
     Allocation,
@@ -26,6 +27,9 @@ _FILTERINGS = (
     Filtering.ADDRESS_DEPENDENT,
     Filtering.ADDRESS_AND_PORT_DEPENDENT,
 )
+
+RELAY_PORT: Final = 3478
+"""Where the relay takes connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,15 @@ def passes(spec: KindSpec) -> bool:
     return all(wall.udp and wall.udp_ports is None and not wall.only_stun for wall in walls)
 
 
+def passes_tcp(spec: KindSpec) -> bool:
+    """Whether a connection to the relay's port gets out."""
+    walls = [layer for layer in spec.layers if isinstance(layer, FirewallConfig)]
+    return all(
+        wall.tcp and (wall.tcp_ports is None or RELAY_PORT in wall.tcp_ports) and wall.portal is None
+        for wall in walls
+    )
+
+
 def punchable(a: KindSpec, b: KindSpec) -> bool:
     """Whether hole punching makes a direct path between two kinds, without guessing ports."""
     if not (passes(a) and passes(b)):
@@ -62,9 +75,9 @@ def punchable(a: KindSpec, b: KindSpec) -> bool:
 
 
 def expected_outcome(a: KindSpec, b: KindSpec, *, ipv6: bool = False) -> Outcome:
-    """What two peers with a relay over UDP end up on; with ``ipv6`` only stateful firewalls are between."""
+    """What two peers with a relay end up on; with ``ipv6`` only stateful firewalls are between."""
     if not (passes(a) and passes(b)):
-        return Outcome.NONE
+        return Outcome.RELAY if all(passes(spec) or passes_tcp(spec) for spec in (a, b)) else Outcome.NONE
     return Outcome.DIRECT if ipv6 or punchable(a, b) else Outcome.RELAY
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from natwalk.core import Address, MalformedMessage
+from natwalk.core import Address, MalformedMessage, Path, Transport
 from natwalk.ice import CandidateType, IceConfig, TurnServerAddress
 from natwalk.nat import PRESETS, Outcome
 from natwalk.path import (
@@ -22,6 +22,8 @@ from natwalk.path import (
     PathManager,
     PathReady,
     Received,
+    RelayLinkReleased,
+    RelayLinkWanted,
     SocketsReleased,
     SocketsWanted,
 )
@@ -32,11 +34,12 @@ from natwalk.sim.clock import SimulationError
 from natwalk.sim.driver import Driver
 from natwalk.sim.host import Host
 from natwalk.sim.ice import LISTENER, PASSWORD, USER, serve
-from natwalk.sim.internet import LAN, Internet, two_peers
+from natwalk.sim.internet import LAN, Internet, Site, two_peers
 from natwalk.sim.population import PairDraw, PeerDraw
 from natwalk.sim.population_one_nat import behind_one_nat
+from natwalk.sim.relay_streams import RelayStreams
 from natwalk.sim.trace import Trace
-from natwalk.turn import AllocationEnded, TurnServer
+from natwalk.turn import AllocationEnded, TurnServer, TurnServerEvent
 
 PATIENCE: Final = 20.0
 """Seconds until a program says that there is no path: what ``natwalk.connect`` waits."""
@@ -59,6 +62,8 @@ class Means:
     """They learn their mapped addresses and tell each other."""
     ipv6: bool = True
     relay: bool = True
+    relay_tcp: bool = True
+    """They reach the relay by TCP where no UDP gets out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +87,15 @@ class PathPeer:
     def __init__(
         self,
         internet: Internet,
-        host: Host,
+        site: Site,
         end: ChannelEnd,
         config: IceConfig,
+        server: Driver[TurnServerEvent],
         *,
         offers: bool,
         means: Means,
     ) -> None:
-        self.host = host
+        self.host = host = site.host
         self.heard = 0
         self.first_heard: float | None = None
         self.direct = False
@@ -103,6 +109,7 @@ class PathPeer:
         self._sockets: dict[int, list[Address]] = {}
         self.core = PathManager(config, controlling=offers, random_bytes=host.random_bytes)
         self.driver: Driver[PathEvent] = Driver(internet.network, self.core, host, self._on_event)
+        self._streams = RelayStreams(internet, site, self.driver, server, self._stream_lost)
         self.driver.use(self.core)
         end.on_made = self._start
         end.on_message = self._on_message
@@ -131,6 +138,10 @@ class PathPeer:
             case SocketsReleased(generation=generation):
                 for address in self._sockets.pop(generation, ()):
                     self.driver.unbind(address)
+            case RelayLinkWanted(generation=generation, server=server):
+                self._connect(generation, server)
+            case RelayLinkReleased(path=path):
+                self._streams.release(path)
             case PathReady() | PathChanged():
                 self.ready = True
                 self.direct = event.info.kind is PathKind.DIRECT
@@ -148,6 +159,17 @@ class PathPeer:
             case _:
                 if (out := outgoing(event)) is not None:
                     self._end.send(encode_batch([out[0]]).decode())
+
+    def _connect(self, generation: int, server: TurnServerAddress) -> None:
+        do, core = self.driver.do, self.core
+        self._streams.open(
+            server,
+            lambda local: do(core.relay_link_opened, generation, server, local),
+            lambda reason: do(core.relay_link_failed, generation, server, reason),
+        )
+
+    def _stream_lost(self, path: Path) -> None:
+        self.driver.do(self.core.relay_link_closed, path, "the connection was lost")
 
     def _tells(self, kind: CandidateType) -> bool:
         return self._means.punching or kind is not CandidateType.SERVER_REFLEXIVE
@@ -173,13 +195,13 @@ class PopulationPair:
             patience=PATIENCE,
             early_failure=PATIENCE,
             stun_servers=(LISTENER, ALTERNATE) if means.punching else (),
-            turn_servers=(TurnServerAddress(LISTENER, USER, PASSWORD),) if means.relay else (),
+            turn_servers=_relays(means),
         )
         delay = sum(site.access.outward.config.delay for site in (self.internet.a, self.internet.b))
-        a, b = self.internet.a.host, self.internet.b.host
-        channel = self.network.channel(a, b, delay)
-        self.a = PathPeer(self.internet, a, channel.a, config, offers=True, means=means)
-        self.b = PathPeer(self.internet, b, channel.b, config, offers=False, means=means)
+        a, b = self.internet.a, self.internet.b
+        channel = self.network.channel(a.host, b.host, delay)
+        self.a = PathPeer(self.internet, a, channel.a, config, self.server, offers=True, means=means)
+        self.b = PathPeer(self.internet, b, channel.b, config, self.server, offers=False, means=means)
         self.a.on_change = self._say
         self._said_again = self.network.alarm(self._say)
         self._answered = 0
@@ -232,6 +254,11 @@ class PopulationPair:
         ended = [event.counters for event in self.server.events if isinstance(event, AllocationEnded)]
         alive = [summary.counters for summary in core.summaries(self.network.now)]
         return sum(counters.bytes_to_peers + counters.bytes_from_peers for counters in (*ended, *alive))
+
+
+def _relays(means: Means) -> tuple[TurnServerAddress, ...]:
+    over = (Transport.UDP, *((Transport.TCP,) if means.relay_tcp else ())) if means.relay else ()
+    return tuple(TurnServerAddress(LISTENER, USER, PASSWORD, transport) for transport in over)
 
 
 def run_pair(draw: PairDraw, means: Means) -> PairResult:

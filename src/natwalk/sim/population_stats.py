@@ -7,7 +7,7 @@ Memory does not grow with the number of pairs: a histogram has one count a milli
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -20,7 +20,8 @@ V = TypeVar("V")
 TECHNIQUES: Final[Mapping[str, str]] = {
     "punching": "hole punching: mapped addresses by STUN, checks from both sides",
     "ipv6": "IPv6, where both have it",
-    "relay": "the TURN relay over UDP",
+    "relay": "the TURN relay, over UDP or else over TCP",
+    "relay-tcp": "the relay over TCP, where UDP is blocked",
 }
 """What this version does and can be told to go without."""
 
@@ -28,7 +29,6 @@ ABSENT: Final[Mapping[str, str]] = {
     "birthday": "guessing the ports of a symmetric NAT, many sockets at once",
     "prediction": "guessing the ports of a NAT that counts",
     "portmap": "asking the router for a port: NAT-PMP, PCP, UPnP IGD",
-    "relay-tcp": "the relay over TCP or TLS, where UDP is blocked",
     "tcp-punching": "hole punching over TCP",
 }
 """What this version does not do: going without changes nothing."""
@@ -166,7 +166,7 @@ def simulate(
     With ``compare`` each pair whose fate may hang on a technique is run again without it.
     """
     tally = Tally()
-    means = Means(**{name: name not in without for name in TECHNIQUES})
+    means = _means(without)
     for draw in draws:
         result = run_pair(draw, means)
         tally.add(draw, result)
@@ -183,10 +183,15 @@ def _without(technique: str, draw: PairDraw, result: PairResult, without: frozen
         return result.outcome
     if technique == "relay":
         return Outcome.DIRECT if result.outcome is Outcome.DIRECT else Outcome.NONE
-    if result.outcome is Outcome.RELAY:
+    if (technique == "relay-tcp") != (result.outcome is Outcome.RELAY):
+        return result.outcome  # neither hangs on the other: a direct path on the relay, and the reverse
+    if technique == "relay-tcp" and not (draw.a.blocked or draw.b.blocked):
         return result.outcome
-    means = Means(**{name: name not in without and name != technique for name in TECHNIQUES})
-    return run_pair(draw, means).outcome
+    return run_pair(draw, _means(without | {technique})).outcome
+
+
+def _means(without: Set[str]) -> Means:
+    return Means(**{name.replace("-", "_"): name not in without for name in TECHNIQUES})
 
 
 def pair_name(a: str, b: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from natwalk.core import Address, LocalProtocolError
+from natwalk.core import Address, LocalProtocolError, Transport
 from natwalk.sim.clock import WALL_OFFSET
 from natwalk.sim.driver import Driver
 from natwalk.sim.host import Host
@@ -19,7 +19,7 @@ def attach_turn_server(
     listeners: Iterable[Address],
     on_event: Callable[[TurnServerEvent], None] | None = None,
 ) -> Driver[TurnServerEvent]:
-    """Run ``server`` on ``host`` with a client socket at each of ``listeners``.
+    """Run ``server`` on ``host`` with a client socket at each of ``listeners``, over UDP and TCP.
 
     Relay sockets are opened and closed as the server wants; every event goes to ``on_event`` as well, or
     collects in the driver's ``events``. Raises LocalProtocolError when a listener cannot be bound.
@@ -45,6 +45,8 @@ def attach_turn_server(
     driver.use(server)
     server.set_wall_offset(WALL_OFFSET)
     for listener in listeners:
-        server.add_listener(driver.bind(listener.port, listener.host))
+        address = driver.bind(listener.port, listener.host)
+        for transport in (Transport.UDP, Transport.TCP):
+            server.add_listener(address, transport)
     driver.flush()
     return driver
