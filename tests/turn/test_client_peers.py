@@ -46,6 +46,16 @@ def test_first_datagram_waits_for_the_permission_and_then_goes() -> None:
     assert sent(world) == [b"first"]
 
 
+def test_a_v4_mapped_peer_is_refused_like_any_other() -> None:
+    """Its text has two spellings, which must not be two peers."""
+    world = World()
+    client = world.allocated(family=6)
+    peer = ip_address("::ffff:7f00:1")
+    client.create_permission([peer], world.now)
+    world.run()
+    assert [(denied.peer, denied.code) for denied in denials(world, client)] == [(peer, 403)]
+
+
 def test_queue_in_front_of_a_permission_is_bounded() -> None:
     """16 datagrams a peer; the newest are dropped and counted."""
     world = World()

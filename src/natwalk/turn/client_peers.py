@@ -101,7 +101,7 @@ class PeerTable:
 
     def permit(self, ip: IPAddress, now: float) -> None:
         """Ask for a permission for ``ip`` unless there is one or it is on its way."""
-        permission = self._permission(str(ip))
+        permission = self._permission(_host(ip))
         if permission is None:
             self._events.put(PermissionDenied(ip, None, "too many peers"))
         elif permission.state is _State.ABSENT or permission.state is _State.DENIED:
@@ -171,7 +171,7 @@ class PeerTable:
         if answer.request.method is Method.CHANNEL_BIND and isinstance(subject, Address):
             self._channel_answer(self._peers[subject], answer, now)
         elif subject is not None and not isinstance(subject, Address):
-            self._permission_answer(self._permissions[str(subject)], answer, now)
+            self._permission_answer(self._permissions[_host(subject)], answer, now)
 
     def handle_timeout(self, now: float) -> None:
         """Refresh what is due, and let what was denied be asked again."""
@@ -218,7 +218,7 @@ class PeerTable:
         self._ask_permission(permission, now)
 
     def _ask_permission(self, permission: _Permission, now: float) -> None:
-        attributes = ((XOR_PEER_ADDRESS, Address(str(permission.ip), 0)),)
+        attributes = ((XOR_PEER_ADDRESS, Address(_host(permission.ip), 0)),)
         self._ask(Request(Method.CREATE_PERMISSION, attributes, permission.ip), now)
 
     def _request_channel(self, peer: _Peer, now: float) -> None:
@@ -243,13 +243,13 @@ class PeerTable:
         self._waiting -= len(permission.waiting)
         permission.waiting.clear()
         permission.state = _State.DENIED
-        self._timers.set((_Timer.PERMISSION, str(permission.ip)), now + DENIAL_HOLD)
+        self._timers.set((_Timer.PERMISSION, _host(permission.ip)), now + DENIAL_HOLD)
         self._events.put(PermissionDenied(permission.ip, answer.code, answer.reason))
 
     def _permission_active(self, permission: _Permission, now: float) -> None:
         permission.state = _State.ACTIVE
         permission.expires = now + PERMISSION_LIFETIME
-        self._timers.set((_Timer.PERMISSION, str(permission.ip)), now + PERMISSION_REFRESH)
+        self._timers.set((_Timer.PERMISSION, _host(permission.ip)), now + PERMISSION_REFRESH)
         self._waiting -= len(permission.waiting)
         while permission.waiting:
             data, peer, dont_fragment = permission.waiting.popleft()
@@ -298,3 +298,8 @@ class PeerTable:
             return
         permission.waiting.append((data, peer, dont_fragment))
         self._waiting += 1
+
+
+def _host(ip: IPAddress) -> str:
+    """The text that addresses have for ``ip``; ``str`` spells v4-mapped ones in two ways."""
+    return Address(str(ip), 0).host
