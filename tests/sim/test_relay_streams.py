@@ -34,6 +34,7 @@ def test_whole_peers_connect_within_three_seconds_and_lose_nothing_in_a_cut() ->
     assert meeting.connect(3.0)
     assert meeting.a.info is not None
     assert meeting.a.info.local_type == "relay"
+    assert "UDP seems to be blocked" in meeting.a.info.reason
     meeting.internet.a.access.down()
     meeting.network.run_for(3.0)
     meeting.internet.a.access.up()

@@ -11,7 +11,7 @@ from typing import Final
 from natwalk.aio.errors import ConnectionEnded, StreamEnded
 from natwalk.aio.peer import PeerDriver
 from natwalk.core import LocalProtocolError
-from natwalk.path import PathInfo
+from natwalk.path import PathInfo, PathKind
 from natwalk.peer import Ended, PeerEvent, ResumeToken
 from natwalk.peer.credit import WINDOW
 from natwalk.secure import DatagramReceived, StreamData, StreamReset, StreamStopped
@@ -24,6 +24,8 @@ MAX_DATAGRAMS: Final = 1024
 MAX_EVENTS: Final = 4096
 CLOSE_GRACE: Final = 0.05
 """Seconds the last packets have to leave the machine."""
+LONGEST_ROUND_TRIP: Final = 1.0
+"""Seconds a relay's round trip counts for at most, when a connection over it is closed."""
 UNREAD: Final = 1
 """Code of a stream that was stopped because nobody read it."""
 
@@ -201,9 +203,24 @@ class Connection:
     async def close(self, reason: str = "") -> None:
         """End in order. What was written and not yet read by the peer may be lost: finish streams first."""
         if self._ended is None:
+            await self._last_words()
+        if self._ended is None:
             self._core.close(reason, self._driver.now)
             self._driver.flush()
             await asyncio.sleep(CLOSE_GRACE)
+
+    async def _last_words(self) -> None:
+        """Give what was sent last the time to pass the relays, which are given back with the connection.
+
+        A peer that ends it meanwhile has heard enough.
+        """
+        path = self.path
+        if path is None or path.kind is not PathKind.RELAY:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_GRACE + 2 * min(path.rtt or 0.0, LONGEST_ROUND_TRIP)):
+                while self._ended is None:
+                    await self.progress()
 
     # --- for streams and the driver ----------------------------------------------------------------------
 

@@ -37,10 +37,13 @@ class Generation:
 
     @property
     def mapping(self) -> MappingView:
-        """What gathering showed of our NAT's mapping behaviour."""
+        """What gathering showed of our NAT's mapping behaviour.
+
+        A connection to a relay is made only when no server has answered over UDP for a while.
+        """
         return mapping_view(
             ((base, server, mapped) for (base, server), mapped in self._mappings.items()),
-            gathered=self._gathered,
+            gathered=self._gathered or bool(self.links),
         )
 
     @property
@@ -59,6 +62,11 @@ class Generation:
         """True when the MTU search on the pair in use awaits nothing."""
         search = None if self.pair is None else self._mtu.get(self.pair.id)
         return search is None or search.settled
+
+    def link_opened(self, path: Path) -> None:
+        """A connection to a TURN server is there."""
+        self.links.add(path)
+        self._report_mapping = True
 
     def send(self, datagrams: list[bytes], now: float) -> None:
         """Send through the agent, for pairs that have no :attr:`route`."""

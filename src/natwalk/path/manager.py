@@ -117,7 +117,7 @@ class PathManager:
         if (gen := self._find(generation)) is None:
             self._events.put(ev.RelayLinkReleased(path))
             return
-        gen.links.add(path)
+        gen.link_opened(path)
         gen.agent.stream_opened(server, local, now)
         self._service(now)
 
