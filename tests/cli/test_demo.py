@@ -451,6 +451,7 @@ def test_a_simulated_pair_without_a_path_exits_with_3(monkeypatch) -> None:
         raise LabUnavailable("user namespaces are off", "run as root")
 
     monkeypatch.setattr(demo_command, "Lab", no_lab)
-    result = CliRunner().invoke(demo, ["--size", "1K", "--nat-a", "udp-blocked"])
+    wall = ["--nat-a", "udp-blocked", "--path-policy", "direct"]
+    result = CliRunner().invoke(demo, ["--size", "1K", *wall])
     assert result.exit_code == 3, result.output
     assert "error: no connection: " in result.output

@@ -73,7 +73,7 @@ def test_the_grid_has_every_pair(pretended) -> None:
     done = pretended(result)
     assert done.exit_code == 0
     assert "49 of 49 as expected" in done.stdout
-    assert "5 symmetric           D   D   D   R   R   R   -" in done.stdout
+    assert "5 symmetric           D   D   D   R   R   R   R" in done.stdout
 
 
 def test_a_difference_is_a_failure_that_shows_the_traces(pretended, tmp_path) -> None:

@@ -103,7 +103,7 @@ def test_a_name_with_signs_of_its_own_stays_a_picture(tiny: Path, tmp_path: Path
 def test_a_population_without_any_success_can_be_shown(tmp_path: Path) -> None:
     path = tmp_path / "wall.toml"
     path.write_text(TINY.replace("none = 1", "udp-blocked = 1"))
-    result = run("--population", path, "--pairs", 2, "--processes", 1, "--json")
+    result = run("--population", path, "--pairs", 2, "--processes", 1, "--without", "relay-tcp", "--json")
     document = json.loads(result.stdout)
     assert document["share"]["failed"] == 1
     assert document["direct_ms"]["p50"] is None
@@ -137,7 +137,7 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
 def test_an_unknown_technique_is_a_usage_error() -> None:
     result = CliRunner().invoke(simulate, ["--population", "homes-2005", "--without", "magic"])
     assert result.exit_code == ExitCode.USAGE
-    assert "'magic' is not a technique: one of punching, ipv6, relay, birthday" in result.stderr
+    assert "'magic' is not a technique: one of punching, ipv6, relay, relay-tcp, birthday" in result.stderr
 
 
 def test_a_finished_run_is_read_from_its_file(tiny: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class TestApi:
 
     async def test_the_credentials_work_at_the_turn_server(self) -> None:
         async with running() as ready:
-            [turn] = (await fetch_ice_servers(ready.http)).turn
+            turn, _ = (await fetch_ice_servers(ready.http)).turn
             async with await TurnAllocation.allocate(
                 turn.address, turn.username, turn.password
             ) as allocation:
