@@ -125,6 +125,21 @@ async def test_a_port_without_a_certificate_takes_no_dtls() -> None:
             pass
 
 
+@pytest.mark.parametrize("size", [60, 4000, 4097, 16_397, 16_398, 65_507])
+async def test_a_false_hello_does_not_stand_before_the_next_one(tls: ServerTls, size: int) -> None:
+    """OpenSSL reads part of a long datagram; the rest must not be taken for somebody else's hello."""
+    false = bytes.fromhex("16fefd") + bytes(8) + b"\xff\xff\x01"
+    async with serving(Transport.UDP, tls=tls) as server:
+        with DtlsClient(server.address) as client:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                for _ in range(5):
+                    stranger.sendto(false.ljust(size, b"\0"), server.address)
+            client.sock.send(client.hello())
+            answer = await datagram(client.sock)
+        assert answer[13] == 3, "a HelloVerifyRequest (RFC 6347 §4.2.1)"
+        assert server.driver.connections == 0
+
+
 async def test_a_flood_of_hellos_leaves_no_state(tls: ServerTls) -> None:
     """20,000 ClientHellos from as many ports: every table stays empty, and a real client is served."""
     async with serving(Transport.UDP, tls=tls) as server:

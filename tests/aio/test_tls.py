@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import re
 import socket
 import ssl
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
 
 from certificates import Files, client_context, serial_of, write_certificate
 from natwalk.aio.stream_limits import ClientLimits
-from natwalk.aio.tls import ServerTls
+from natwalk.aio.tls import ServerTls, TlsStream
 from natwalk.core import Transport
 from turn_serving import BINDING, relay_both_ways, serving, until
 
@@ -53,6 +55,76 @@ async def test_a_bad_certificate_keeps_the_old_one(files: Files, tls: ServerTls)
     async with serving(Transport.TLS, tls=tls) as server, await server.connect(context=context) as client:
         client.send(BINDING)
         await client.message()
+
+
+class _Below:
+    """A stream whose other end does not read: what is written stays."""
+
+    closing = False
+    buffered = 0
+
+    def __init__(self) -> None:
+        self.out = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
+
+
+class _Above:
+    def data_received(self, data: bytes) -> None:
+        raise AssertionError("no data were sent")
+
+
+def renegotiations(client: SSL.Connection, numbers: range) -> bytes:
+    """ClientHellos as records of these ``numbers``, by TLS 1.2 with AES-128-GCM: OpenSSL would send none."""
+    secret, label = client.master_key(), b"key expansion" + client.server_random() + client.client_random()
+    block, a = b"", label
+    while len(block) < 40:  # RFC 5246 §5
+        a = hmac.digest(secret, a, "sha256")
+        block += hmac.digest(secret, a + label, "sha256")
+    seal, salt = AESGCM(block[:16]), block[32:36]
+    body = b"\x03\x03" + bytes(32) + b"\0" + b"\0\x02\xc0\x2b" + b"\x01\0"
+    hello = b"\x01" + len(body).to_bytes(3, "big") + body
+    records = []
+    for number in numbers:
+        sequence = number.to_bytes(8, "big")
+        about = sequence + b"\x16\x03\x03" + len(hello).to_bytes(2, "big")
+        sealed = sequence + seal.encrypt(salt + sequence, hello, about)
+        records.append(b"\x16\x03\x03" + len(sealed).to_bytes(2, "big") + sealed)
+    return b"".join(records)
+
+
+def test_who_asks_for_renegotiation_over_and_over_is_left(tls: ServerTls) -> None:
+    """FAULTS 53: each is refused with a warning, and warnings that nobody reads are not kept without end."""
+    below = _Below()
+    stream = TlsStream(below, tls.context(), _Above())  # type: ignore[arg-type]
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_max_proto_version(SSL.TLS1_2_VERSION)
+    context.set_cipher_list(b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256")
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    for _ in range(10):
+        with contextlib.suppress(SSL.WantReadError):
+            client.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            stream.data_received(client.bio_read(65536))
+        if below.out:
+            client.bio_write(bytes(below.out))
+            below.out.clear()
+    assert stream.handshaken
+    first = 1
+    while not below.closing and first < 20_000:
+        assert first < 2500, "long after the bound"
+        stream.data_received(renegotiations(client, range(first, first + 100)))
+        first += 100
+    assert first > 1000, "a few are no reason"
+    assert len(below.out) < 70_000
+    assert isinstance(stream._error, ConnectionAbortedError)
 
 
 async def test_old_tls_is_refused(files: Files, tls: ServerTls) -> None:

@@ -200,7 +200,7 @@ class TestWebSocket:
     async def test_pages_of_other_sites_are_turned_away(self) -> None:
         async with running() as ready:
             url = ServerUrl.parse(ready.http).rendezvous
-            for origin in ("http://evil.example", "null", "file://"):
+            for origin in ("http://evil.example", "null", "file://", "http://[", "http://[x]"):
                 with pytest.raises(InvalidStatus):
                     await connect(url, origin=origin, proxy=None)
             async with connect(url, origin=f"http://127.0.0.1:{port(ready)}", proxy=None) as websocket:

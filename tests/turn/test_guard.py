@@ -103,6 +103,18 @@ def test_wildcard_listener_is_refused_on_every_own_host() -> None:
     assert guard.check(Address("127.0.0.1", 3479)) is None
 
 
+def test_a_machine_of_many_addresses_is_refused_at_all_of_them() -> None:
+    """FAULTS 8: services times addresses are more than are kept one by one."""
+    guard = PeerGuard(PeerPolicy(), [RELAY], (49152, 65535), set())
+    hosts = [f"8.8.{n // 250}.{n % 250 + 1}" for n in range(300)]
+    guard.set_endpoints(Address(host, port) for host in hosts for port in (80, 443, 3478, 5349, 8478))
+    for host in (hosts[0], hosts[-1]):
+        assert guard.check(Address(host, 8478)) is not None
+        assert guard.check(Address(host, 22)) is not None
+        assert guard.check_permission(Address(host, 443)) is not None
+    assert guard.check(Address("8.9.9.9", 8478)) is None
+
+
 def test_endpoints_are_bounded() -> None:
     guard = PeerGuard(PeerPolicy(), [RELAY], (49152, 65535), set())
     for port in range(1, MAX_ENDPOINTS + 1):

@@ -84,6 +84,25 @@ class Tcp:
         return connection_id, data
 
 
+def test_a_connection_id_lets_nobody_in_whose_credentials_have_expired() -> None:
+    """What a TURN REST user holds may go on; nothing new begins with it but its own ConnectionBinds."""
+    world = World(make_config(users={}, auth_secrets=("a secret of 128 bits",), tcp_relays=True))
+    world.server.set_wall_offset(0.0)
+    name, password = rest_credentials("a secret of 128 bits", world.now, 60, "mallory")
+    client = world.raw_client(50000, username=name, transport=Transport.TCP)
+    assert code_of(client.allocate_tcp(password=password)) == 0
+    world.accepting.add(PEER)
+    connected = client.signed(Method.CONNECT, (XOR_PEER_ADDRESS, PEER), password=password)
+    number = connected.get(CONNECTION_ID) if connected is not None else None
+    assert number is not None
+    data = world.raw_client(50003, username=name, transport=Transport.TCP)
+    assert data.bind_connection(number, password=password) == 0
+    world.now += 300.0
+    assert code_of(world.raw_client(50001, username=name).allocate(password=password)) == 401
+    late = world.raw_client(50002, username=name)
+    assert code_of(late.allocate((CONNECTION_ID, number), password=password)) == 401
+
+
 @pytest.mark.parametrize("transport", [Transport.TCP, Transport.TLS])
 def test_a_tcp_allocation_is_a_socket_that_listens(transport: Transport) -> None:
     tcp = Tcp(transport=transport)

@@ -28,6 +28,8 @@ SendMany = Callable[[Sequence[bytes], Address], int]
 
 MTU: Final = 1200
 """Bytes of the datagrams of a handshake; application data are not cut."""
+MOST_HELLO: Final = 4096
+"""Bytes of a ClientHello. One datagram carries all of it, and OpenSSL reads no more than 16 KiB at once."""
 COOKIE_LIFETIME: Final = 60.0
 """Seconds after which a new secret makes the cookies; those of the one before still count."""
 
@@ -103,6 +105,8 @@ class _Endpoint:
         except SSL.WantReadError:
             if flight := _outgoing(spare):
                 self.send(flight, remote)
+            else:  # refused, and what was not read of it is not to stand before the next one's
+                self._spare = self._connection()
             return None
         except SSL.Error:
             self._spare = self._connection()
@@ -207,6 +211,9 @@ class DtlsServer:
 
     def _listen(self, hello: bytes, path: Path, before: Association | None) -> None:
         """Answer a hello; one with the right cookie begins an association (RFC 6347 §4.2.8)."""
+        if len(hello) > MOST_HELLO:
+            self.drops.add("a DTLS hello that is too long")
+            return
         endpoint = self._endpoints[path.local]
         connection = endpoint.listen(hello, path.remote)
         if connection is None:

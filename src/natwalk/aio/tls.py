@@ -14,6 +14,8 @@ ALPN_TURN: Final = "stun.turn"  # RFC 7443
 ALPN_STUN: Final = "stun.nat-discovery"
 ALPN_HTTP: Final = "http/1.1"
 
+MOST_UNASKED: Final = 65536
+"""Bytes that TLS may have to say for itself once the handshake is done: tickets and key updates are small."""
 _READ_SIZE: Final = 16384  # the plaintext of one record
 _READ_ATTEMPTS: Final = 3
 
@@ -91,6 +93,7 @@ class TlsStream:
         self._on_handshake = on_handshake
         self._eof_sent = False
         self._eof_told = False
+        self._unasked = 0
         self._error: Exception | None = None
         stream.sink = self
 
@@ -171,7 +174,7 @@ class TlsStream:
                 self._shake_hands()
             self._read()
         except ssl.SSLWantReadError:
-            self._send()  # the next flight of a handshake, tickets, key updates
+            self._send_own()
         except ssl.SSLZeroReturnError:
             self._tell_eof()
         except ssl.SSLError as error:
@@ -229,6 +232,18 @@ class TlsStream:
     def _send(self) -> None:
         if self._outgoing.pending:
             self._stream.write(self._outgoing.read())
+
+    def _send_own(self) -> None:
+        """Send what nobody wrote: the next flight of a handshake, tickets, key updates, warnings.
+
+        Who makes the TLS layer talk for its own sake, by asking for renegotiation over and over, is left.
+        """
+        if self.handshaken:
+            self._unasked += self._outgoing.pending
+        self._send()
+        if self._unasked > MOST_UNASKED:
+            self._error = self._error or ConnectionAbortedError("TLS that has to be answered without end")
+            self._stream.abort()
 
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error

@@ -148,7 +148,7 @@ async def rendezvous(socket: WebSocket[None, None, State]) -> None:
     """The rendezvous service: JSON text frames, see :mod:`natwalk.rendezvous.messages`."""
     services: Services = socket.app.state.services
     origin = socket.headers.get("origin")
-    if origin is not None and urlsplit(origin).hostname != host_of(socket.headers.get("host")):
+    if origin is not None and not _is_own_page(origin, socket.headers.get("host")):
         await socket.close(_POLICY, "no pages of other sites")
         return
     await socket.accept()
@@ -170,6 +170,15 @@ async def rendezvous(socket: WebSocket[None, None, State]) -> None:
         services.hub.detach(connection)
         writer.cancel()
         await asyncio.wait([writer])
+
+
+def _is_own_page(origin: str, authority: str | None) -> bool:
+    """Whether the page that opens a WebSocket is of this server: the Origin header names the host asked."""
+    try:
+        host = urlsplit(origin).hostname
+    except ValueError:
+        return False
+    return host is not None and host == host_of(authority)
 
 
 async def _write(socket: WebSocket[None, None, State], connection: HubConnection) -> None:

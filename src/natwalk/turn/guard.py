@@ -74,11 +74,16 @@ class PeerGuard:
         if (added, current) == (self._added, self._current):
             return False
         everything = {Address(_plain_host(a.host), a.port) for a in added | current}
-        if len(everything) > MAX_ENDPOINTS:
-            raise ValueError(f"more than {MAX_ENDPOINTS} own endpoints")
-        self._added, self._current = added, current
-        self._everywhere = {a.port for a in everything if ip_address(a.host).is_unspecified}
         bound = {a for a in everything if not ip_address(a.host).is_unspecified}
+        everywhere = {a.port for a in everything - bound}
+        if len(everything) > MAX_ENDPOINTS:
+            # a machine of many addresses has the same services at all of them: each port at every own host
+            everywhere = {a.port for a in everything}
+            bound = {Address(a.host, 0) for a in bound}
+            if len(bound) + len(everywhere) > MAX_ENDPOINTS:
+                raise ValueError(f"more than {MAX_ENDPOINTS} own endpoints")
+        self._added, self._current = added, current
+        self._everywhere = everywhere
         self._endpoints = bound | {self._public.advertised(a) for a in bound}
         self._own_hosts = {*self._own_always, *(a.host for a in self._endpoints)}
         return True

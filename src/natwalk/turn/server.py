@@ -399,7 +399,7 @@ class TurnServer:
     ) -> None:
         self._catch_up(now)
         allocation = self._table.by_client.get(path)
-        holder = allocation or self._mobility.holder(request) or self._tcp.holder(request)
+        holder = allocation or self._holder_elsewhere(request)
         known = holder.granted if holder is not None else None
         verdict = self._admission.admit(request, path, now, known)
         match verdict:
@@ -416,6 +416,14 @@ class TurnServer:
                     self._transmits.put(Transmit(reply.data, path))
                 elif not isinstance(reply, Later):
                     self._answer(Deferred(request, path, verdict, reply))
+
+    def _holder_elsewhere(self, request: Message) -> Allocation | None:
+        """Whose allocation on another 5-tuple ``request`` speaks of, by a ticket or a connection's id."""
+        if request.method == Method.REFRESH:
+            return self._mobility.holder(request)
+        if request.method == Method.CONNECTION_BIND:
+            return self._tcp.holder(request)
+        return None
 
     def _closed_to(
         self, request: Message, path: Path, granted: Granted, allocation: Allocation | None, now: float
