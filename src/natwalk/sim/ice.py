@@ -30,7 +30,7 @@ from natwalk.sim.channel import ChannelEnd
 from natwalk.sim.clock import SimulationError
 from natwalk.sim.driver import Driver, attach
 from natwalk.sim.internet import SERVER, SERVER_IPV6, Internet, Site
-from natwalk.sim.relay_streams import RelayStreams
+from natwalk.sim.relay_streams import LOST, RelayStreams
 from natwalk.sim.turn import attach_turn_server
 from natwalk.turn import PeerPolicy, TurnConfig, TurnServer, TurnServerEvent
 
@@ -123,7 +123,7 @@ class IcePeer:
         )
 
     def _stream_lost(self, path: Path) -> None:
-        self.driver.do(self.agent.stream_closed, path, "the connection was lost")
+        self.driver.do(self.agent.stream_closed, path, LOST)
 
 
 @dataclass(frozen=True, slots=True)

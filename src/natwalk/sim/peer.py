@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 
-from natwalk.core import Address, Path
-from natwalk.ice import IceConfig, TurnServerAddress
+from natwalk.core import Address
+from natwalk.ice import IceConfig
 from natwalk.path import PathInfo, RelayLinkReleased, RelayLinkWanted, SocketsReleased, SocketsWanted
 from natwalk.peer import (
     CodeReady,
@@ -31,7 +31,7 @@ from natwalk.sim.channel import Channel
 from natwalk.sim.driver import Driver
 from natwalk.sim.ice import LISTENER, LISTENER_IPV6, relays, serve
 from natwalk.sim.internet import Internet, Site
-from natwalk.sim.relay_streams import RelayStreams
+from natwalk.sim.relay_streams import RelayLinks
 from natwalk.sim.rendezvous import RendezvousHub
 from natwalk.turn import TurnServerEvent
 
@@ -63,7 +63,7 @@ class SimPeer:
         self._network = network
         self._sockets: dict[int, list[Address]] = {}
         self.driver: Driver[PeerEvent] = Driver(network, self.core, site.host, self._on_event)
-        self._streams = RelayStreams(internet, site, self.driver, server, self._stream_lost)
+        self._links = RelayLinks(internet, site, self.driver, server, self.core)
         self.driver.use(self.core)
         self.driver.listen(self.core, channel.a)
         self.driver.do(self.core.start)
@@ -129,26 +129,15 @@ class SimPeer:
                 for address in self._sockets.pop(generation, ()):
                     self.driver.unbind(address)
             case RelayLinkWanted(generation=generation, server=server):
-                self._connect(generation, server)
+                self._links.connect(generation, server)
             case RelayLinkReleased(path=path):
-                self._streams.release(path)
+                self._links.release(path)
             case StreamData(stream_id=stream_id, data=data, fin=fin):
                 self.received[stream_id] += data
                 if fin:
                     self.finished.add(stream_id)
             case _:
                 pass
-
-    def _connect(self, generation: int, server: TurnServerAddress) -> None:
-        do, core = self.driver.do, self.core
-        self._streams.open(
-            server,
-            lambda local: do(core.relay_link_opened, generation, server, local),
-            lambda reason: do(core.relay_link_failed, generation, server, reason),
-        )
-
-    def _stream_lost(self, path: Path) -> None:
-        self.driver.do(self.core.relay_link_closed, path, "the connection was lost")
 
     def _bind(self, generation: int) -> None:
         bound = self._sockets.setdefault(generation, [])

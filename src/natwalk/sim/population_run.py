@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from natwalk.core import Address, MalformedMessage, Path, Transport
+from natwalk.core import Address, MalformedMessage, Transport
 from natwalk.ice import CandidateType, IceConfig, TurnServerAddress
 from natwalk.nat import PRESETS, Outcome
 from natwalk.path import (
@@ -37,7 +37,7 @@ from natwalk.sim.ice import LISTENER, PASSWORD, USER, serve
 from natwalk.sim.internet import LAN, Internet, Site, two_peers
 from natwalk.sim.population import PairDraw, PeerDraw
 from natwalk.sim.population_one_nat import behind_one_nat
-from natwalk.sim.relay_streams import RelayStreams
+from natwalk.sim.relay_streams import RelayLinks
 from natwalk.sim.trace import Trace
 from natwalk.turn import AllocationEnded, TurnServer, TurnServerEvent
 
@@ -109,7 +109,7 @@ class PathPeer:
         self._sockets: dict[int, list[Address]] = {}
         self.core = PathManager(config, controlling=offers, random_bytes=host.random_bytes)
         self.driver: Driver[PathEvent] = Driver(internet.network, self.core, host, self._on_event)
-        self._streams = RelayStreams(internet, site, self.driver, server, self._stream_lost)
+        self._links = RelayLinks(internet, site, self.driver, server, self.core)
         self.driver.use(self.core)
         end.on_made = self._start
         end.on_message = self._on_message
@@ -139,9 +139,9 @@ class PathPeer:
                 for address in self._sockets.pop(generation, ()):
                     self.driver.unbind(address)
             case RelayLinkWanted(generation=generation, server=server):
-                self._connect(generation, server)
+                self._links.connect(generation, server)
             case RelayLinkReleased(path=path):
-                self._streams.release(path)
+                self._links.release(path)
             case PathReady() | PathChanged():
                 self.ready = True
                 self.direct = event.info.kind is PathKind.DIRECT
@@ -159,17 +159,6 @@ class PathPeer:
             case _:
                 if (out := outgoing(event)) is not None:
                     self._end.send(encode_batch([out[0]]).decode())
-
-    def _connect(self, generation: int, server: TurnServerAddress) -> None:
-        do, core = self.driver.do, self.core
-        self._streams.open(
-            server,
-            lambda local: do(core.relay_link_opened, generation, server, local),
-            lambda reason: do(core.relay_link_failed, generation, server, reason),
-        )
-
-    def _stream_lost(self, path: Path) -> None:
-        self.driver.do(self.core.relay_link_closed, path, "the connection was lost")
 
     def _tells(self, kind: CandidateType) -> bool:
         return self._means.punching or kind is not CandidateType.SERVER_REFLEXIVE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from natwalk.core import Address, Path
 from natwalk.ice import TurnServerAddress
@@ -21,6 +21,24 @@ from natwalk.turn import TurnServer
 FIRST_PORT: Final = 50_000
 NO_ANSWER: Final = 10.0
 """Seconds after which a connection that something on the way swallows is given up."""
+
+
+LOST: Final = "the connection was lost"
+
+
+class LinkedCore(Protocol):
+    """What a path manager, and a peer connection over one, hear of their connections to relays."""
+
+    def relay_link_opened(
+        self, generation: int, server: TurnServerAddress, local: Address, now: float
+    ) -> None:
+        """A connection is there."""
+
+    def relay_link_failed(self, generation: int, server: TurnServerAddress, reason: str, now: float) -> None:
+        """A connection is not to be had."""
+
+    def relay_link_closed(self, path: Path, reason: str, now: float) -> None:
+        """A connection has ended."""
 
 
 class RelayStreams:
@@ -122,3 +140,24 @@ class RelayStreams:
             self._on_lost(path)
         elif isinstance(core, TurnServer) and not self._server.closed:
             self._server.do(core.client_closed, path)
+
+
+class RelayLinks(RelayStreams):
+    """The same for a core that asks with RelayLinkWanted; it hears of the outcome by ``client``."""
+
+    def __init__(
+        self, internet: Internet, site: Site, client: Driver[Any], server: Driver[Any], core: LinkedCore
+    ) -> None:
+        super().__init__(
+            internet, site, client, server, lambda path: client.do(core.relay_link_closed, path, LOST)
+        )
+        self._core = core
+
+    def connect(self, generation: int, server: TurnServerAddress) -> None:
+        """Carry out a RelayLinkWanted."""
+        do, core = self._client.do, self._core
+        self.open(
+            server,
+            lambda local: do(core.relay_link_opened, generation, server, local),
+            lambda reason: do(core.relay_link_failed, generation, server, reason),
+        )
